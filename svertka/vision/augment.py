@@ -1,0 +1,81 @@
+"""Random changes of training pictures that leave their class as it is: whole batches, plain tensor operations."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from svertka.errors import DataError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a picture each time it is shown; the default is nothing.
+
+    shift     up to this many pixels in each direction; the edge pixels are repeated into the gap
+    flip      left and right are exchanged for half of the pictures (not for digits, letters or arrows)
+    crop      a random part with sides between (1 − crop) and 1 of the picture's is scaled up to the full size; 0 ≤ crop < 1
+    contrast  each picture's distance from its mean brightness is multiplied by 1 − contrast … 1 + contrast; 0 ≤ contrast ≤ 1
+
+    Raises DataError if a value is not possible.
+    """
+
+    shift: int = 0
+    flip: bool = False
+    crop: float = 0.0
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shift, int) or self.shift < 0:
+            raise DataError(f"the shift {self.shift} is not a number of pixels: give 0 or a positive whole number.")
+        if not 0 <= self.crop < 1:
+            raise DataError(f"the crop {self.crop} is not the share of a side: give a number from 0 to below 1.")
+        if not 0 <= self.contrast <= 1:
+            raise DataError(f"the contrast {self.contrast} is not a share: give a number from 0 to 1.")
+
+    def __call__(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """uint8 or float [B, C, H, W] → the same shape and type, each picture changed by itself.
+
+        The draws depend on `generator` and the batch's shape only. uint8 is rounded and stays within 0..255.
+        """
+        if self.crop:
+            batch = _as(batch.dtype, _crop(batch.float(), self.crop, generator))
+        if self.shift or self.flip:
+            batch = _shift_and_flip(batch, self.shift, self.flip, generator)
+        if self.contrast:
+            batch = _as(batch.dtype, _contrast(batch, self.contrast, generator))
+        return batch
+
+
+def _as(dtype: torch.dtype, values: torch.Tensor) -> torch.Tensor:
+    return values.to(dtype) if dtype.is_floating_point else values.round_().clamp_(0, 255).to(dtype)
+
+
+def _crop(batch: torch.Tensor, crop: float, generator: torch.Generator) -> torch.Tensor:
+    draws = torch.rand(3, len(batch), generator=generator)
+    side = 1 - crop * draws[0]
+    theta = torch.zeros(len(batch), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = side
+    theta[:, :, 2] = ((2 * draws[1:] - 1) * (1 - side)).T  # the centre of the part, in −1..1
+    grid = F.affine_grid(theta, list(batch.shape), align_corners=False)
+    return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _shift_and_flip(batch: torch.Tensor, shift: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
+    count, channels, height, width = batch.shape
+    offsets = torch.randint(-shift, shift + 1, (2, count, 1), generator=generator)
+    rows = (torch.arange(height) + offsets[0]).clamp_(0, height - 1)
+    columns = (torch.arange(width) + offsets[1]).clamp_(0, width - 1)
+    if flip:
+        turned = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(turned, width - 1 - columns, columns)
+    places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
+    return batch.flatten(2).gather(2, places.expand(count, channels, -1)).view(batch.shape)
+
+
+def _contrast(batch: torch.Tensor, contrast: float, generator: torch.Generator) -> torch.Tensor:
+    factor = 1 + contrast * (2 * torch.rand(len(batch), 1, 1, 1, generator=generator) - 1)
+    # Summed as integers or doubles, so that the mean does not depend on how threads share the sum.
+    total = batch.sum((1, 2, 3), keepdim=True, dtype=torch.float64 if batch.is_floating_point() else torch.int64)
+    mean = (total / batch[0].numel()).float() if len(batch) else total.float()
+    return (batch.float() - mean) * factor + mean

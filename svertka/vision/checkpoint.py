@@ -1,0 +1,114 @@
+"""A training run's position in one safetensors file, no pickle: weights, optimizer tensors, and counts in the header.
+
+All chance in training is a function of (seed, epoch, step), and so is the learning rate: nothing else needs saving.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from svertka.errors import DataError
+from svertka.vision.files import written_beside
+from svertka.vision.modelfile import contiguous_copies
+
+CHECKPOINT_FILE = "checkpoint"
+_HEADER = "svertka checkpoint"
+
+
+@dataclass
+class State:
+    """Where training stands: a record of each finished epoch, and the sums of the one under way after `step` steps."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return len(self.history)
+
+    def close_epoch(self, record: dict[str, Any]) -> None:
+        """Add the epoch's record to the history and begin the next one."""
+        self.history.append(record)
+        self.step, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+
+    def kept_epoch(self, early_stopping: int) -> int:
+        """The finished epoch, from 1, whose model is kept: the last one, or with early stopping the best in validation.
+
+        The best has the highest accuracy; of equal ones the least loss; of equal ones it is the first.
+        """
+        if not early_stopping:
+            return self.epoch
+        return 1 + min(range(self.epoch), key=lambda i: (-self.history[i]["val_accuracy"], self.history[i]["val_loss"]))
+
+    def finished(self, epochs: int, early_stopping: int) -> bool:
+        """Whether all `epochs` are done, or the last `early_stopping` of them brought no better model."""
+        stopped = early_stopping and self.history and self.epoch - self.kept_epoch(early_stopping) >= early_stopping
+        return self.epoch >= epochs or bool(stopped)
+
+
+def save_checkpoint(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: State, config: Mapping[str, Any]
+) -> None:
+    """Write everything that training needs to go on, in place of the last checkpoint in a single move."""
+    tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
+    for i, parameter in enumerate(_parameters(optimizer)):
+        for key, tensor in optimizer.state[parameter].items():
+            tensors[f"optimizer.{i}.{key}"] = tensor
+    header = {"state": asdict(state), "config": config}
+    with written_beside(path) as beside:
+        save_file(contiguous_copies(tensors), beside, metadata={_HEADER: json.dumps(header)})
+
+
+def read_state(path: Path, config: Mapping[str, Any]) -> State:
+    """The position in a checkpoint of a run with this `config`; DataError if it is damaged or another run's."""
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {})[_HEADER])
+        state, before = State(**header["state"]), header["config"]
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path} is not a whole checkpoint ({error}): start again with --overwrite") from error
+    if before != config:
+        raise DataError(
+            f"{path} belongs to a run with another config.json: restore that, or start again with --overwrite"
+        )
+    return state
+
+
+def restore(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's tensors into `model` and `optimizer`, in the memory layouts that the model has."""
+    parameters = _parameters(optimizer)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
+        model.load_state_dict({key[6:]: tensor for key, tensor in tensors.items() if key.startswith("model.")})
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                parameter = parameters[int(index)]
+                optimizer.state[parameter][name] = _laid_out_like(parameter, tensor)
+    except (SafetensorError, ValueError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} does not fit the model ({reason}): start again with --overwrite") from error
+
+
+def _laid_out_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the parameter's strides: arithmetic on another layout may round otherwise. A mere number has none."""
+    if tensor.dim() == 0:
+        return tensor.clone()
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor.reshape(parameter.shape))
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

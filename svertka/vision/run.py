@@ -1,0 +1,265 @@
+"""One training run from its data to its model file: started, resumed, interrupted and finished."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from svertka.errors import DataError, SvertkaError
+from svertka.vision.augment import Augmentation
+from svertka.vision.batches import Batches
+from svertka.vision.checkpoint import CHECKPOINT_FILE, State, read_state, restore, save_checkpoint
+from svertka.vision.datasets import Dataset, Split, load
+from svertka.vision.metrics import Evaluation
+from svertka.vision.modelfile import MODEL_FILE, build_model, is_code, load_model, save_model
+from svertka.vision.prediction import evaluate
+from svertka.vision.runfolder import check_folder, make_folder, read_config, write_config, write_metrics
+from svertka.vision.settings import Settings, code_digest, fingerprint, refuse_changes, refuse_other_data, settings_for
+from svertka.vision.tables import TrainingProgress
+from svertka.vision.training import make_criterion, make_optimizer, train_epoch
+
+
+class Interrupted(SvertkaError):  # noqa: N818 - the user asked for it
+    """Training was stopped between two steps by the signal `number`, and the checkpoint in `folder` saved."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(f"stopped, and saved: go on with svertka train --resume --out {folder}")
+        self.number, self.folder = number, folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    `epoch` is the one, from 1, whose model was kept. `evaluation` is of that model on the `split` "test", or
+    "validation" if there are no test pictures; None if there are neither, or if the run was finished before. `skipped`
+    are the training and validation pictures that could not be read, with the reasons.
+    """
+
+    folder: Path
+    settings: Settings
+    epoch: int
+    finished_before: bool
+    evaluation: Evaluation | None = None
+    split: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def train(
+    given: Mapping[str, Any],
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    save_every: float = 60.0,
+    console: Console | None = None,
+) -> Outcome:
+    """Train as `given` says (fields of `Settings`; the others are chosen to suit) and keep everything in a run folder.
+
+    `out` is that folder, by default a fresh one under runs/. A checkpoint is saved at the end of each epoch, and in a
+    long one each `save_every` seconds. DataError says in one sentence what cannot be used.
+    """
+    console = console or Console(quiet=True)
+    check_folder(out, resume, overwrite)
+    config = read_config(out) if resume and out else None
+    if out and config:
+        folder = out
+        settings, state = _position(out, config, given)
+        if state.finished(settings.epochs, settings.early_stopping):
+            return Outcome(folder, settings, state.kept_epoch(settings.early_stopping), finished_before=True)
+        dataset = _load_data(vars(settings))
+        refuse_other_data(fingerprint(dataset), config["data"], settings.data)
+    else:
+        if resume:
+            console.print(f"{out} holds nothing to resume yet: starting from the beginning.", soft_wrap=True)
+        dataset, state = _load_data(given), State()
+        settings = settings_for(given, dataset, torch.get_num_threads())
+    model = build_model(
+        settings.model, settings.model_arguments, len(dataset.classes), dataset.preprocessing, settings.seed
+    )
+    if not config:
+        folder = make_folder(out, settings)
+        config = write_config(folder, settings, dataset)
+    with _threads(settings.threads):
+        training = Training(folder, settings, config, dataset, state, model, workers, save_every, console)
+        training.run()
+        evaluation, split = training.final_evaluation()
+    kept = state.kept_epoch(settings.early_stopping)
+    return Outcome(folder, settings, kept, False, evaluation, split, state.skipped)
+
+
+@dataclass
+class Training:
+    """A run that is under way; `run` trains it to its end."""
+
+    folder: Path
+    settings: Settings
+    config: dict[str, Any]
+    dataset: Dataset
+    state: State
+    model: nn.Module
+    workers: int | None
+    save_every: float
+    console: Console
+
+    def __post_init__(self) -> None:
+        self.model.to(self.settings.device)
+        self.optimizer = make_optimizer(self.model, self.settings)
+        self.criterion = make_criterion(self.settings, self.dataset.train.labels, len(self.dataset.classes))
+        self.batches = self._batches(self.dataset.train, self.state.skipped, shuffle=True)
+        self.validation = None
+        if self.dataset.validation:
+            self.validation = self._batches(self.dataset.validation, self.state.skipped)
+        if (self.folder / CHECKPOINT_FILE).exists():
+            restore(self.folder / CHECKPOINT_FILE, self.model, self.optimizer)
+            write_metrics(self.folder, self.state.history)
+
+    def run(self) -> None:
+        """Train until the settings say that it is enough; Interrupted after a checkpoint if a signal asks for it."""
+        state, settings, steps = self.state, self.settings, len(self.batches)
+        done = state.epoch * steps + state.step
+        self.saved = self.clock = time.monotonic()
+        with (
+            _signals_noted() as self.signals,
+            TrainingProgress(self.console, settings.epochs, steps, done) as self.progress,
+        ):
+            while not state.finished(settings.epochs, settings.early_stopping):
+                train_epoch(self.model, self.optimizer, self.criterion, self.batches, settings, state, self._after_step)
+                self._end_epoch()
+
+    def final_evaluation(self) -> tuple[Evaluation | None, str]:
+        """How the model in the folder does on the test split, or without one on validation; and which one it was."""
+        split = self.dataset.test or self.dataset.validation
+        if not split:
+            return None, ""
+        settings = self.settings
+        trained = load_model(self.folder, settings.model if is_code(settings.model) else None)
+        model = trained.model.to(settings.device)
+        evaluation = evaluate(model, self._batches(split, {}), split, trained.classes)
+        return evaluation, "test" if self.dataset.test else "validation"
+
+    def _batches(self, split: Split, skipped: dict[str, str], shuffle: bool = False) -> Batches:
+        s = self.settings
+        return Batches(
+            split,
+            self.dataset.preprocessing,
+            s.batch_size,
+            shuffle=shuffle,
+            seed=s.seed,
+            augmentation=Augmentation(s.shift, s.flip, s.crop, s.contrast) if shuffle else None,
+            workers=self.workers,
+            skipped=skipped,
+            strict=s.strict,
+        )
+
+    def _after_step(self, loss: float) -> None:
+        self.progress.step(self.state.epoch, loss)
+        self._pause()
+        if time.monotonic() - self.saved >= self.save_every:
+            self._save_checkpoint()
+
+    def _pause(self) -> None:
+        """Between two steps: count the time, and stop if a signal asks for it."""
+        now = time.monotonic()
+        self.state.seconds += now - self.clock
+        self.clock = now
+        if self.signals:
+            self._save_checkpoint()
+            raise Interrupted(self.signals[0], self.folder)
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        if not state.seen:
+            raise DataError(f"none of the training pictures in {self.settings.data} could be read: give others")
+        record = {
+            "epoch": state.epoch + 1,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": state.loss_sum / state.seen,
+            "train_accuracy": state.correct / state.seen,
+        }
+        if self.validation and self.dataset.validation:
+            result = evaluate(self.model, self.validation, self.dataset.validation, self.dataset.classes, self._pause)
+            record |= {"val_loss": result.loss, "val_accuracy": result.accuracy}
+        self._pause()
+        record["seconds"] = round(state.seconds, 3)
+        state.close_epoch(record)
+        if state.kept_epoch(self.settings.early_stopping) == state.epoch:
+            self._save_model()
+        write_metrics(self.folder, state.history)
+        self._save_checkpoint()
+        self.progress.epoch(record)
+
+    def _save_model(self) -> None:
+        save_model(
+            self.folder / MODEL_FILE,
+            self.model,
+            name=self.settings.model,
+            arguments=self.settings.model_arguments,
+            classes=self.dataset.classes,
+            preprocessing=self.dataset.preprocessing,
+            extra={"epoch": self.state.epoch, "epochs": self.settings.epochs},
+        )
+
+    def _save_checkpoint(self) -> None:
+        save_checkpoint(self.folder / CHECKPOINT_FILE, self.model, self.optimizer, self.state, self.config)
+        self.saved = time.monotonic()
+
+
+def _position(folder: Path, config: dict[str, Any], given: Mapping[str, Any]) -> tuple[Settings, State]:
+    """The settings of the run in `folder` and where it stands; DataError if `given` wants something else."""
+    settings = Settings.from_dict(config["settings"])
+    refuse_changes(given, settings, folder)
+    settings = replace(settings, data=given.get("data", settings.data), model=given.get("model", settings.model))
+    if code_digest(settings.model) != config.get("model code"):
+        raise DataError(f"{settings.model} was changed since the run in {folder} began: restore it, or start a new run")
+    path = folder / CHECKPOINT_FILE
+    return settings, read_state(path, config) if path.exists() else State()
+
+
+def _load_data(wanted: Mapping[str, Any]) -> Dataset:
+    names = ("size", "channels", "fit", "validation", "seed", "strict")
+    return load(wanted.get("data", "digits"), **{name: wanted[name] for name in names if name in wanted})
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM in a list instead of breaking off amid a step; a second one does break off."""
+    noted: list[int] = []
+    owner = os.getpid()
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if os.getpid() != owner:
+            return  # a forked worker goes on until the step is done
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

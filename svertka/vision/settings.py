@@ -1,0 +1,186 @@
+"""What decides a trained network's weights: one frozen record, filled from what the user gave and from a recipe."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from svertka.errors import DataError
+from svertka.vision.datasets import Dataset
+from svertka.vision.modelfile import is_code
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("onecycle", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Two runs with equal settings on equal data and the same number of threads give the same weights, bit for bit.
+
+    `data` is "digits" or a folder; `size`, `channels`, `fit` and `validation` are for `svertka.vision.datasets.load`;
+    `model` and `model_arguments` for `svertka.models.create`. `early_stopping` counts epochs without a better
+    validation accuracy, 0 is off. `shift` (pixels), `flip`, `crop` and `contrast` are those of `Augmentation`.
+    """
+
+    data: str
+    model: str
+    model_arguments: dict[str, Any]
+    size: tuple[int, int]
+    channels: int
+    fit: str
+    validation: float
+    strict: bool
+    seed: int
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    weight_decay: float
+    schedule: str
+    label_smoothing: float
+    class_weights: bool
+    early_stopping: int
+    shift: int
+    flip: bool
+    crop: float
+    contrast: float
+    device: str
+    threads: int
+
+    def __post_init__(self) -> None:
+        for name, (allowed, what) in _ALLOWED.items():
+            value = getattr(self, name)
+            if not allowed(value):
+                raise DataError(f"{option(name)} {value} cannot be used: it must be {what}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self) | {"size": list(self.size)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
+        """From `to_dict`'s values; DataError if one is missing or unknown."""
+        names = {field.name for field in fields(cls)}
+        if names != set(values):
+            culprits = ", ".join(sorted(names ^ set(values)))
+            raise DataError(f"the settings of this run and of this svertka differ in {culprits}: start a new run")
+        return cls(**{**values, "size": tuple(values["size"])})
+
+
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (lambda n: n >= 1, "at least 1"),
+    "batch_size": (lambda n: n >= 1, "at least 1"),
+    "seed": (lambda n: 0 <= n < 2**63, "from 0 to 2^63 − 1"),
+    "optimizer": (lambda name: name in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+    "schedule": (lambda name: name in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    "lr": (lambda rate: 0 < rate < math.inf, "a positive number"),
+    "weight_decay": (lambda decay: 0 <= decay < math.inf, "a number of at least 0"),
+    "label_smoothing": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
+    "early_stopping": (lambda epochs: epochs >= 0, "a number of epochs, or 0 for none"),
+    "threads": (lambda n: n >= 1, "at least 1"),
+}
+
+
+def settings_for(given: Mapping[str, Any], dataset: Dataset, threads: int) -> Settings:
+    """The settings for a new run: what was `given`, the rest from the data and from the model's recipe."""
+    model = given.get("model", "lenet")
+    height, width = dataset.preprocessing.size
+    defaults = {
+        "data": "digits",
+        "model": model,
+        "model_arguments": {},
+        "fit": dataset.preprocessing.fit,
+        "validation": 0.1,
+        "strict": False,
+        "seed": 0,
+        "schedule": "onecycle",
+        "class_weights": False,
+        "early_stopping": 0,
+        "device": "cpu",
+        "threads": threads,
+    }
+    resolved = {"size": (height, width), "channels": dataset.preprocessing.channels}
+    settings = Settings(
+        **{**defaults, **asdict(dataset.augmentation), **recipe(model, len(dataset.train)), **given, **resolved}
+    )
+    if settings.early_stopping and dataset.validation is None:
+        raise DataError("--early-stopping needs validation pictures: give --validation 0.1 or a val folder")
+    return settings
+
+
+def recipe(model: str, pictures: int) -> dict[str, Any]:
+    """Optimiser, rates and epochs that train `model` well on a training split of so many pictures."""
+    return {
+        "optimizer": "adamw",
+        "lr": 2e-3,
+        "weight_decay": 1e-2,
+        "label_smoothing": 0.0,
+        "batch_size": 64,
+        "epochs": 10,
+    }
+
+
+def fingerprint(dataset: Dataset) -> dict[str, Any]:
+    """What a resumed run checks its data by: pictures, classes, preprocessing, a digest of names and labels."""
+    digest = hashlib.sha256()
+    splits = {"train": dataset.train, "validation": dataset.validation}
+    for split in splits.values():
+        if split is not None:
+            digest.update("\0".join(split.names).encode("utf-8", "surrogateescape"))
+            digest.update(split.labels.numpy().tobytes())
+    return {
+        **{f"{name} pictures": 0 if split is None else len(split) for name, split in splits.items()},
+        "classes": list(dataset.classes),
+        "preprocessing": dataset.preprocessing.to_dict(),
+        "names and labels": digest.hexdigest(),
+    }
+
+
+def code_digest(model: str) -> str | None:
+    """The SHA-256 of the user's file that builds the model, None for a model of svertka's own."""
+    if not is_code(model):
+        return None
+    path = Path(model.rpartition(":")[0])
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: give --model FILE.py:factory")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def refuse_changes(given: Mapping[str, Any], settings: Settings, folder: Path) -> None:
+    """DataError naming the first of the `given` arguments that differs from the run that is to be resumed."""
+    for name, value in given.items():
+        before = getattr(settings, name)
+        if name not in ("data", "model") and value != before:
+            raise DataError(
+                f"the run in {folder} was started with {option(name)} {_written(before)}, not {_written(value)}:"
+                " leave the option away, or start a new run with another --out"
+            )
+    model = given.get("model", None if is_code(settings.model) else settings.model)
+    if model is None:
+        raise DataError(
+            f"the run in {folder} trains a model that a user's own code builds: to run that code again name it,"
+            f" --model {settings.model}"
+        )
+    if model != settings.model and not (is_code(model) and is_code(settings.model)):
+        raise DataError(f"the run in {folder} was started with --model {settings.model}, not {model}: leave it away")
+
+
+def refuse_other_data(found: Mapping[str, Any], before: Mapping[str, Any], data: str) -> None:
+    """DataError naming the first difference between the data's fingerprint and the one that the run began with."""
+    for name, value in before.items():
+        if found.get(name) != value:
+            difference = f"{name} {value}, now {found.get(name)}" if isinstance(value, int) else name
+            raise DataError(
+                f"{data} has changed since the run began ({difference}): restore it, or start anew with another --out"
+            )
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting."""
+    return "--model-arg" if name == "model_arguments" else "--" + name.replace("_", "-")
+
+
+def _written(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

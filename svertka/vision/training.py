@@ -1,0 +1,111 @@
+"""The training loop: plain torch, and so that a resumed run is exact, all chance a function of (seed, epoch, step)."""
+
+import hashlib
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from svertka.errors import SvertkaError
+from svertka.vision.batches import Batches
+from svertka.vision.checkpoint import State
+from svertka.vision.settings import Settings
+
+
+class TrainingError(SvertkaError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    criterion: nn.Module,
+    batches: Batches,
+    settings: Settings,
+    state: State,
+    after_step: Callable[[float], None],
+) -> None:
+    """Train `model` in place on what is left of the epoch at which `state` stands, and count it there.
+
+    `after_step` is called with the loss whenever model, optimizer and state agree: it may save them, and may raise to
+    stop. TrainingError, before anything is changed, if the loss is NaN or infinite.
+    """
+    epoch = state.epoch
+    model.train()
+    for batch in batches.epoch(epoch, state.step):
+        seed_chance(settings, epoch, batch.step)
+        set_learning_rate(optimizer, settings, epoch * len(batches) + batch.step, settings.epochs * len(batches))
+        images, labels = batch.images.to(settings.device), batch.labels.to(settings.device)
+        scores = model(images)
+        loss = criterion(scores, labels)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss became {value} at step {batch.step + 1} of epoch {epoch + 1}: the last checkpoint is kept,"
+                f" start a new run with --lr below {settings.lr:g} or look for broken pictures"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        state.step = batch.step + 1
+        state.seen += len(labels)
+        state.loss_sum += value * len(labels)
+        state.correct += int((scores.argmax(1) == labels).sum())
+        after_step(value)
+
+
+def seed_chance(settings: Settings, epoch: int, step: int) -> None:
+    """Seed what dropout and stochastic pooling draw in this step."""
+    text = f"{settings.seed} {epoch} {step}".encode()
+    seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    if settings.device == "cpu":
+        torch.default_generator.manual_seed(seed)  # a hundredth of the time of torch.manual_seed
+    else:
+        torch.manual_seed(seed)
+
+
+def learning_rate(schedule: str, peak: float, step: int, steps: int) -> float:
+    """The learning rate of one step of `steps`.
+
+    "onecycle" rises from peak/25 during three tenths of the steps and falls to peak/250 000, both along a cosine, as
+    torch.optim.lr_scheduler.OneCycleLR does (Smith & Topin 2018); "cosine" falls from the peak towards 0; "constant" is
+    the peak throughout.
+    """
+    if schedule == "constant":
+        return peak
+    if schedule == "cosine":
+        return _along_cosine(peak, 0.0, step / steps)
+    top, last = max(0.3 * steps - 1, 0.0), steps - 1
+    if step < top:
+        return _along_cosine(peak / 25, peak, step / top)
+    return _along_cosine(peak, peak / 250_000, (step - top) / max(last - top, 1))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Settings, step: int, steps: int) -> None:
+    """Give all parameters the learning rate of this step."""
+    rate = learning_rate(settings.schedule, settings.lr, step, steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum 0.9, or AdamW with torch's betas, over all parameters of `model`."""
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), settings.lr, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
+        )
+    return torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay)
+
+
+def make_criterion(settings: Settings, labels: torch.Tensor, classes: int) -> nn.Module:
+    """Cross-entropy; with class weights, a class of n pictures out of N in C classes counts N / (C n) times."""
+    weight = None
+    if settings.class_weights:
+        counts = torch.bincount(labels, minlength=classes)
+        weight = (len(labels) / (classes * counts.clamp(min=1))).float()
+    return nn.CrossEntropyLoss(weight, label_smoothing=settings.label_smoothing).to(settings.device)
+
+
+def _along_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

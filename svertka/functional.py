@@ -1,0 +1,461 @@
+"""The operations of the lecture: tensors in, tensors out, with torch.nn.functional's names, arguments and defaults.
+
+Every operation takes [N, C, *size] or, without the batch, [C, *size], with 1, 2 or 3 spatial axes as its name says, and
+gives the same kind. Any float dtype, any device, autograd. Beyond torch's arguments:
+
+* `padding` also takes a name ("valid", "same", "same_upper", "same_lower") or a pair (before, after) for each axis, and
+  may be wider than half the kernel and than the input;
+* `padding_mode` is one of "zeros", "replicate", "reflect", "symmetric", "circular".
+
+Sizes that make no window raise GeometryError, which is both a ValueError and a RuntimeError.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from svertka import portable, spec
+from svertka.errors import GeometryError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Sizes = int | Sequence[int]
+Padding = int | str | Sequence[int | str | tuple[int, int]]
+
+
+def run(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
+    """Runs an operation on [N, C, *size] or [C, *size]: the one place that chooses who computes it."""
+    unbatched = x.ndim == operation.ndim + 1
+    if not unbatched and x.ndim != operation.ndim + 2:
+        raise GeometryError(
+            f"expected {operation.ndim + 1}D (unbatched) or {operation.ndim + 2}D (batched) input, "
+            f"[N, C, {operation.ndim} sizes], but got an input of shape {list(x.shape)}"
+        )
+    result = portable.run(operation, x[None] if unbatched else x, *tensors, **options)
+    if not unbatched:
+        return result
+    return tuple(part[0] for part in result) if isinstance(result, tuple) else result[0]
+
+
+def _remembered(build: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Parses equal arguments once. Under torch.compile, which can't follow a cache, they are parsed while tracing."""
+    cached = lru_cache(maxsize=4096)(build)
+
+    def call(*args: Any, **_: Any) -> Any:
+        hashable = [_hashable(value) for value in args]
+        parse: Any = build if torch.compiler.is_compiling() else cached
+        return parse(*hashable)
+
+    return call
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+@_remembered
+def convolution_spec(
+    ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: int, mode: str
+) -> spec.Convolution:
+    """The spec of a convolution, from torch's arguments."""
+    return spec.Convolution(spec.windows(ndim, kernel_size, stride, padding, dilation, mode), groups)
+
+
+@_remembered
+def transposed_spec(
+    ndim: int, kernel_size: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
+) -> spec.TransposedConvolution:
+    """The spec of a transposed convolution, from torch's arguments."""
+    windows = spec.transposed_windows(ndim, kernel_size, stride, padding, output_padding, dilation)
+    return spec.TransposedConvolution(windows, groups)
+
+
+@_remembered
+def unshared_spec(
+    ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: int, mode: str
+) -> spec.Unshared:
+    """The spec of an unshared convolution, from a convolution's arguments."""
+    return spec.Unshared(spec.windows(ndim, kernel_size, stride, padding, dilation, mode), groups)
+
+
+@_remembered
+def pool_spec(
+    kind: type[spec.Operation[Any]],
+    ndim: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    mode: str,
+    *details: Any,
+) -> spec.Operation[Any]:
+    """The spec of a pooling of the given kind; a stride of None is the kernel's size."""
+    stride = kernel_size if stride is None or stride == () else stride
+    return kind(spec.windows(ndim, kernel_size, stride, padding, dilation, mode, ceil_mode), *details)
+
+
+@_remembered
+def adaptive_spec(kind: type[spec.Operation[Any]], ndim: int, output_size: Any, *details: Any) -> spec.Operation[Any]:
+    """The spec of a pooling to a given output size."""
+    return kind(spec.segments(ndim, output_size), *details)
+
+
+@_remembered
+def segments_spec(kind: type[spec.Operation[Any]], count: int | None) -> spec.Operation[Any]:
+    """The spec of a pooling over nearly equal segments of one axis."""
+    return kind(spec.segments(1, count, overlap=False))
+
+
+@_remembered
+def pad_spec(ndim: int, padding: Any, mode: str, value: float) -> spec.Pad:
+    """The spec of a padding, from F.pad's argument."""
+    return spec.Pad(spec.pad_windows(ndim, padding, mode), value)
+
+
+def _check_channels(x: Tensor, ndim: int, expected: int, weight: Tensor) -> None:
+    if x.ndim > ndim and x.shape[-ndim - 1] != expected:
+        raise GeometryError(
+            f"weight of size {list(weight.shape)} expects an input of {expected} channels, "
+            f"but the input of shape {list(x.shape)} has {x.shape[-ndim - 1]}"
+        )
+
+
+def _conv(
+    ndim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolution, y[o] = b + Σ w[t] · x[o·stride + t·dilation − before]: cross-correlation, as in all deep learning.
+
+    Args:
+        input: [N, in_channels, *size].
+        weight: [out_channels, in_channels / groups, *kernel_size].
+        bias: [out_channels] or None.
+
+    Returns:
+        [N, out_channels, *output size]; output size ⌊(n + before + after − extent) / stride⌋ + 1 on each axis.
+    """
+    operation = convolution_spec(ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode)
+    _check_channels(input, ndim, weight.shape[1] * groups, weight)
+    return run(operation, input, weight, bias)  # type: ignore[no-any-return]
+
+
+def _conv_transpose(
+    ndim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: int | Sequence[int | tuple[int, int]] = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Tensor:
+    """Transposed convolution: the adjoint of the convolution with these arguments, a layer of its own.
+
+    Args:
+        input: [N, in_channels, *size].
+        weight: [in_channels, out_channels / groups, *kernel_size].
+        bias: [out_channels] or None.
+        output_padding: places added at the end, to choose among the sizes that the convolution maps to one size.
+
+    Returns:
+        [N, out_channels, *output size]; output size (n − 1)·stride − before − after + extent + output_padding.
+    """
+    operation = transposed_spec(ndim, weight.shape[2:], stride, padding, output_padding, groups, dilation)
+    _check_channels(input, ndim, weight.shape[0], weight)
+    return run(operation, input, weight, bias)  # type: ignore[no-any-return]
+
+
+def _locally_connected(
+    ndim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Unshared convolution: at each place a weight of its own (Goodfellow et al., Deep Learning, section 9.5).
+
+    Args:
+        input: [N, in_channels, *size].
+        weight: [*output size, out_channels, in_channels / groups, *kernel_size]: at each place a convolution's weight.
+        bias: [*output size, out_channels] or None.
+
+    Returns:
+        [N, out_channels, *output size].
+    """
+    if weight.ndim != 2 * ndim + 2:
+        raise GeometryError(
+            f"an unshared weight is [{ndim} output sizes, out_channels, in_channels / groups, {ndim} kernel sizes], "
+            f"but got one of shape {list(weight.shape)}"
+        )
+    operation = unshared_spec(ndim, weight.shape[ndim + 2 :], stride, padding, dilation, groups, padding_mode)
+    _check_channels(input, ndim, weight.shape[ndim + 1] * groups, weight)
+    if input.ndim > ndim and operation.output_size(input.shape[-ndim:]) != tuple(weight.shape[:ndim]):
+        raise GeometryError(
+            f"an unshared weight fits one input size: this one has the output size {list(weight.shape[:ndim])}, but "
+            f"the input of shape {list(input.shape)} gives {list(operation.output_size(input.shape[-ndim:]))}"
+        )
+    return run(operation, input, weight, bias)  # type: ignore[no-any-return]
+
+
+def _max_pool(
+    ndim: int,
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    *,
+    padding_mode: str = "zeros",
+) -> Any:
+    """The largest input of each window; its gradient goes to the first of them.
+
+    In mode "zeros" the padding takes no part (it is −∞), as in torch; a window that reads no input gives −∞.
+
+    Returns:
+        [N, C, *output size], or with `return_indices` a pair of it and of int64 row-major indices into the spatial
+        input (−1 for a window that reads no input).
+    """
+    operation = pool_spec(spec.MaxPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode)
+    return run(operation, input, return_indices=return_indices)
+
+
+def _avg_pool(
+    ndim: int,
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: float | None = None,
+    *,
+    dilation: Sizes = 1,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """The mean of each window; `count_include_pad` counts zeros on the padding, `divisor_override` divides by itself.
+
+    Without `count_include_pad`, a window that reads no input gives NaN (0 / 0).
+    """
+    if divisor_override == 0:
+        raise GeometryError("divisor_override=0: the divisor must not be zero")
+    operation = pool_spec(
+        spec.AveragePool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode,
+        count_include_pad, divisor_override,
+    )  # fmt: skip
+    return run(operation, input)  # type: ignore[no-any-return]
+
+
+def _lp_pool(
+    ndim: int,
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    ceil_mode: bool = False,
+    *,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """(Σ |x|^p)^(1/p) of each window, for any p = `norm_type` > 0 and ∞.
+
+    torch's own takes powers of the signed input, so that odd p lose what cancels; this is the norm. Its gradient is 0
+    where the norm is 0.
+    """
+    operation = pool_spec(
+        spec.LpPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, check_norm(norm_type)
+    )
+    return run(operation, input)  # type: ignore[no-any-return]
+
+
+def check_norm(p: float) -> float:
+    """`p` if it is the order of a norm, above 0; else a GeometryError."""
+    if not p > 0:
+        raise GeometryError(f"norm_type={p} is not the order of a norm: give a number above 0, or math.inf")
+    return float(p)
+
+
+def _weighted_avg_pool(
+    ndim: int,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    count_include_pad: bool = True,
+    *,
+    dilation: Sizes = 1,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Σ w·x / Σ w of each window, with its gradient to the weights, too.
+
+    Args:
+        input: [N, C, *size].
+        weight: [C or 1, *kernel_size], normalised here; not negative, with a positive sum.
+        count_include_pad: False leaves taps on the padding out of Σ w.
+    """
+    if weight.ndim != ndim + 1:
+        raise GeometryError(
+            f"the weight of a weighted pooling is [channels or 1, {ndim} kernel sizes], "
+            f"but got one of shape {list(weight.shape)}"
+        )
+    if weight.shape[0] != 1:
+        _check_channels(input, ndim, weight.shape[0], weight)
+    operation = pool_spec(
+        spec.WeightedPool, ndim, tuple(weight.shape[1:]), stride, padding, dilation, False, padding_mode,
+        count_include_pad,
+    )  # fmt: skip
+    return run(operation, input, weight)  # type: ignore[no-any-return]
+
+
+def _stochastic_pool(
+    ndim: int,
+    input: Tensor,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Padding = 0,
+    training: bool = True,
+    *,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+    padding_mode: str = "zeros",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """A draw from each window with probability ∝ value (Zeiler & Fergus 2013, section 3).
+
+    Negative values count as 0; a window without a positive value gives 0. The gradient goes to the drawn place. Not in
+    `training`: the mean weighted by the same probabilities, Σ x² / Σ x (section 3.2).
+
+    Args:
+        generator: draws from it instead of torch's default one.
+    """
+    operation = pool_spec(
+        spec.StochasticPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, training
+    )
+    return run(operation, input, generator=generator)  # type: ignore[no-any-return]
+
+
+def k_max_pool1d(input: Tensor, k: int) -> Tensor:
+    """The k largest of each sequence, in the order they stand in (Kalchbrenner et al. 2014, section 3.2).
+
+    Args:
+        input: [N, C, L] or [C, L], L ≥ k.
+
+    Returns:
+        [N, C, k]; of equal values those that stand first are taken.
+    """
+    if not 1 <= k <= input.shape[-1]:
+        raise GeometryError(f"k={k} of a k-max pooling must lie between 1 and the length {input.shape[-1]}")
+    return portable.k_max(input, k)
+
+
+def dynamic_pool1d(
+    input: Tensor, segments: int | None = None, boundaries: Tensor | None = None, kind: str = "max"
+) -> Tensor:
+    """Maximum or mean of each segment of a sequence.
+
+    Args:
+        input: [N, C, L].
+        segments: cut every sequence into this many nearly equal parts (Socher et al. 2011, section 2.3; with more
+            segments than inputs they repeat inputs).
+        boundaries: or cut sample n at the places boundaries[n], int64 [N, S − 1], rising from 0 to L (Chen et al. 2015,
+            dynamic multi-pooling). An empty segment has the maximum −∞ and the mean NaN.
+        kind: "max" or "average".
+
+    Returns:
+        [N, C, segments].
+    """
+    if kind not in ("max", "average"):
+        raise GeometryError(f"kind={kind!r} of a dynamic pooling is unknown: choose 'max' or 'average'")
+    if (segments is None) == (boundaries is None):
+        raise GeometryError("a dynamic pooling needs either a number of segments or boundaries, not both or none")
+    if boundaries is None:
+        return run(segments_spec(spec.MaxPool if kind == "max" else spec.AveragePool, segments), input)  # type: ignore[no-any-return]
+    if boundaries.ndim != 2 or input.ndim != 3 or boundaries.shape[0] != input.shape[0]:
+        raise GeometryError(
+            f"boundaries are [N, segments − 1] for an input [N, C, L], but got {list(boundaries.shape)} "
+            f"for {list(input.shape)}"
+        )
+    return portable.segment_pool(input, boundaries, kind)
+
+
+def _adaptive_max_pool(ndim: int, input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
+    """Maximum pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
+    return run(adaptive_spec(spec.MaxPool, ndim, output_size), input, return_indices=return_indices)
+
+
+def _adaptive_avg_pool(ndim: int, input: Tensor, output_size: Any) -> Tensor:
+    """Average pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
+    return run(adaptive_spec(spec.AveragePool, ndim, output_size), input)  # type: ignore[no-any-return]
+
+
+def _adaptive_lp_pool(ndim: int, input: Tensor, norm_type: float, output_size: Any) -> Tensor:
+    """Lp pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
+    operation = adaptive_spec(spec.LpPool, ndim, output_size, check_norm(norm_type))
+    return run(operation, input)  # type: ignore[no-any-return]
+
+
+def _pad(ndim: int, input: Tensor, padding: Sizes, mode: str = "zeros", value: float = 0.0) -> Tensor:
+    """The padded input; negative numbers cut off.
+
+    Args:
+        input: [N, C, *size].
+        padding: one number for all sides, or (left, right, top, bottom, front, back), the last axis first, as in F.pad.
+        mode: one of `window.MODES`.
+        value: what stands outside in mode "zeros".
+    """
+    return run(pad_spec(ndim, padding, mode, value), input)  # type: ignore[no-any-return]
+
+
+def _for_ndim(
+    function: Callable[Concatenate[int, Parameters], Result],
+) -> tuple[Callable[Parameters, Result], Callable[Parameters, Result], Callable[Parameters, Result]]:
+    """The function for 1, 2 and 3 spatial axes, under its public names."""
+    return _fixed(function, 1), _fixed(function, 2), _fixed(function, 3)
+
+
+def _fixed(function: Callable[Concatenate[int, Parameters], Result], ndim: int) -> Callable[Parameters, Result]:
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return function(ndim, *args, **kwargs)
+
+    _, *parameters = inspect.signature(function).parameters.values()
+    call.__signature__ = inspect.signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__name__ = call.__qualname__ = f"{function.__name__[1:]}{ndim}d"
+    call.__doc__ = function.__doc__
+    return call
+
+
+conv1d, conv2d, conv3d = _for_ndim(_conv)
+conv_transpose1d, conv_transpose2d, conv_transpose3d = _for_ndim(_conv_transpose)
+locally_connected1d, locally_connected2d, locally_connected3d = _for_ndim(_locally_connected)
+max_pool1d, max_pool2d, max_pool3d = _for_ndim(_max_pool)
+avg_pool1d, avg_pool2d, avg_pool3d = _for_ndim(_avg_pool)
+lp_pool1d, lp_pool2d, lp_pool3d = _for_ndim(_lp_pool)
+weighted_avg_pool1d, weighted_avg_pool2d, weighted_avg_pool3d = _for_ndim(_weighted_avg_pool)
+stochastic_pool1d, stochastic_pool2d, stochastic_pool3d = _for_ndim(_stochastic_pool)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = _for_ndim(_adaptive_max_pool)
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = _for_ndim(_adaptive_avg_pool)
+adaptive_lp_pool1d, adaptive_lp_pool2d, adaptive_lp_pool3d = _for_ndim(_adaptive_lp_pool)
+pad1d, pad2d, pad3d = _for_ndim(_pad)

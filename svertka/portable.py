@@ -1,0 +1,230 @@
+"""Every operation composed from torch's own: any device, any dtype, and the definition of the gradients.
+
+Inputs are [N, C, *size], with as many spatial axes as the operation has windows. Where torch has the very operation it
+is called; elsewhere the input is padded by the window's index map (convolutions) or gathered tap by tap through it
+(pools, unshared convolution), which costs memory for each tap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from svertka import spec
+from svertka import window as geometry
+from svertka.window import OUTSIDE, Segments, Window
+
+_CONV = (F.conv1d, F.conv2d, F.conv3d)
+_CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+_MAX: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+_AVERAGE: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+_ADAPTIVE_MAX: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+_ADAPTIVE_AVERAGE: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+
+
+def run(operation: spec.Operation[Any], *tensors: Any, **options: Any) -> Any:
+    """The operation on the tensors (input first); `options` are what is not part of the spec, such as a generator."""
+    return _RUN[type(operation)](operation, *tensors, **options)
+
+
+def pad(x: Tensor, windows: Sequence[Window], value: float = 0.0) -> Tensor:
+    """`x` with all the places that the windows reach, so that windows without padding read the same."""
+    size = x.shape[2:]
+    if all(window.mode == "zeros" for window in windows):
+        sides = [side for window, n in zip(windows, size, strict=True) for side in reversed(window.reach(n))]
+        return F.pad(x, sides[::-1], value=value) if any(sides) else x
+    for axis, (window, n) in enumerate(zip(windows, size, strict=True), start=2):
+        if window.reach(n) != (0, 0):
+            line = window.padded_line(n, torch).to(x.device)
+            x = x.index_select(axis, line.clamp(min=0))
+            if window.ceil_mode:
+                outside = (line == OUTSIDE).view(-1, *(1,) * (len(windows) + 1 - axis))
+                x = x.masked_fill(outside, value)
+    return x
+
+
+def gather(x: Tensor, windows: Sequence[Any], fill: float) -> tuple[Tensor, Tensor]:
+    """All taps of all windows: values [N, C, *output, taps], `fill` outside; and the index map [*output, taps]."""
+    index = geometry.sources(windows, x.shape[2:], torch).to(x.device)
+    values = x.flatten(2).index_select(2, index.clamp(min=0).reshape(-1))
+    values = values.reshape(*x.shape[:2], *index.shape)
+    return values.masked_fill(index == OUTSIDE, fill), index
+
+
+def _same_on_both_sides(windows: Sequence[Window], size: Sequence[int]) -> tuple[int, ...] | None:
+    """The zero padding of each axis if torch's own operations can do it, else None."""
+    pads = [window.pads(n) for window, n in zip(windows, size, strict=True)]
+    if all(window.mode == "zeros" for window in windows) and all(0 <= a == b for a, b in pads):
+        return tuple(before for before, _ in pads)
+    return None
+
+
+def _convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    windows = operation.windows
+    padding = _same_on_both_sides(windows, x.shape[2:])
+    if padding is None:
+        x, padding = pad(x, windows), (0,) * operation.ndim
+    stride, dilation = [w.stride for w in windows], [w.dilation for w in windows]
+    return _CONV[operation.ndim - 1](x, weight, bias, stride, padding, dilation, operation.groups)
+
+
+def _transposed(operation: spec.TransposedConvolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    windows = [w.window for w in operation.windows]
+    extra = [w.output_padding for w in operation.windows]
+    stride, dilation = [w.stride for w in windows], [w.dilation for w in windows]
+    padding = _same_on_both_sides(windows, x.shape[2:])
+    crop = [-side for w in reversed(windows) for side in w.pads(0)] if padding is None else []
+    y = _CONV_TRANSPOSE[operation.ndim - 1](
+        x, weight, bias, stride, padding or (0,) * operation.ndim, extra, operation.groups, dilation
+    )
+    return F.pad(y, crop) if crop else y
+
+
+def _unshared(operation: spec.Unshared, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    ndim, groups = operation.ndim, operation.groups
+    values, _ = gather(x, operation.windows, 0.0)
+    outputs = values.shape[2:-1]
+    values = values.reshape(x.shape[0], groups, -1, math.prod(outputs), values.shape[-1])
+    kernels = weight.reshape(math.prod(outputs), groups, -1, values.shape[2], values.shape[-1])
+    y = torch.einsum("ngcok,ogdck->ngdo", values, kernels).reshape(x.shape[0], weight.shape[ndim], *outputs)
+    return y if bias is None else y + bias.movedim(-1, 0)
+
+
+def _pooled_by_torch(windows: Sequence[Any], size: Sequence[int], largest_dilation: float = math.inf) -> Any:
+    """torch's (kernel_size, stride, padding, dilation, ceil_mode) for these windows on this size, or None."""
+    if not all(isinstance(w, Window) and w.dilation <= largest_dilation for w in windows):
+        return None
+    padding = _same_on_both_sides(windows, size)
+    if padding is None or any(2 * p > w.extent for p, w in zip(padding, windows, strict=True)):
+        return None
+    sizes, strides, dilations = ([getattr(w, name) for w in windows] for name in ("size", "stride", "dilation"))
+    return sizes, strides, padding, dilations, windows[0].ceil_mode
+
+
+def _adaptive(windows: Sequence[Any]) -> bool:
+    return all((isinstance(w, Segments) and w.overlap) or w == Window(1) for w in windows)
+
+
+def _max(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) -> Any:
+    windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
+    arguments = _pooled_by_torch(windows, size)
+    if arguments is not None:
+        *geometry_arguments, ceil_mode = arguments
+        return _MAX[axis](x, *geometry_arguments, ceil_mode=ceil_mode, return_indices=return_indices)
+    if _adaptive(windows):
+        return _ADAPTIVE_MAX[axis](x, operation.output_size(size), return_indices=return_indices)
+    lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+    values, index = gather(x, windows, lowest)
+    largest, tap = values.max(dim=-1)
+    if not return_indices:
+        return largest
+    chosen = index.expand(*x.shape[:2], *index.shape).gather(-1, tap[..., None])[..., 0]
+    # Where all inputs of a window are −∞ a tap outside may have come first: take the window's first input.
+    first = index.gather(-1, (index != OUTSIDE).to(torch.int8).argmax(-1, keepdim=True))[..., 0]
+    return largest, torch.where(chosen == OUTSIDE, first, chosen)
+
+
+def _window_sum(operation: spec.Operation[Any], x: Tensor) -> Any:
+    windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
+    if _adaptive(windows):
+        count = geometry.taps(windows, size, "taps_inside", torch).to(x.device)
+        return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size)) * count
+    if all(isinstance(w, Window) and w.dilation == 1 for w in windows):
+        # torch's mean, times the taps: its 1-d pooling has no divisor of its own.
+        kernel, stride = [w.size for w in windows], [w.stride for w in windows]
+        return _AVERAGE[axis](pad(x, windows), kernel, stride) * math.prod(kernel)
+    return gather(x, windows, 0.0)[0].sum(-1)
+
+
+def _average(operation: spec.AveragePool, x: Tensor) -> Any:
+    windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
+    if operation.divisor is not None:
+        return _window_sum(operation, x) / operation.divisor
+    if _adaptive(windows):
+        return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size))
+    arguments = _pooled_by_torch(windows, size, largest_dilation=1)
+    if arguments is not None:
+        kernel, stride, padding, _, ceil_mode = arguments
+        return _AVERAGE[axis](x, kernel, stride, padding, ceil_mode, operation.count_include_pad)
+    counted = "taps_on_line" if operation.count_include_pad else "taps_inside"
+    return _window_sum(operation, x) / geometry.taps(windows, size, counted, torch).to(x.device)
+
+
+def _lp(operation: spec.LpPool, x: Tensor) -> Any:
+    p, magnitude = operation.p, x.abs()
+    if p == math.inf:  # a window that reads no input gives 0, like every other p
+        return _max(spec.MaxPool(operation.windows), magnitude).clamp(min=0)
+    total = _window_sum(operation, _power(magnitude, p))
+    return _power(total, 1 / p)
+
+
+def _power(x: Tensor, p: float) -> Tensor:
+    """x ** p for x ≥ 0, with the gradient 0 at x = 0 (the power's own is infinite for p < 1)."""
+    if p == 1:
+        return x
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** p)
+
+
+def _weighted(operation: spec.WeightedPool, x: Tensor, weight: Tensor) -> Tensor:
+    windows, channels = operation.windows, x.shape[1]
+    kernel = weight.expand(channels, *weight.shape[1:])[:, None]
+    convolution = spec.Convolution(windows, groups=channels)
+    total = _convolution(convolution, x, kernel, None)
+    if operation.count_include_pad:
+        return total / weight.flatten(1).sum(1).view(-1, *(1,) * operation.ndim)
+    ones = torch.ones((1, channels, *x.shape[2:]), dtype=x.dtype, device=x.device)
+    return total / _convolution(convolution, ones, kernel, None)
+
+
+def _stochastic(operation: spec.StochasticPool, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    values, _ = gather(x.clamp(min=0), operation.windows, 0.0)
+    total = values.sum(-1)
+    if not operation.sample:
+        weights = values / torch.where(total == 0, 1.0, total)[..., None]
+        return (weights * values).sum(-1)
+    running = values.detach().cumsum(-1)
+    draw = torch.rand(running.shape[:-1], generator=generator, dtype=x.dtype, device=x.device)
+    tap = (running <= (draw * running[..., -1])[..., None]).sum(-1, keepdim=True)
+    drawn = values.gather(-1, tap.clamp(max=values.shape[-1] - 1))[..., 0]
+    return torch.where((total > 0) & total.isfinite(), drawn, total)  # else 0, ∞ or NaN
+
+
+def _pad(operation: spec.Pad, x: Tensor) -> Tensor:
+    return pad(x, operation.windows, operation.value)
+
+
+def k_max(x: Tensor, k: int) -> Tensor:
+    """The k largest of the last axis, in the order they stand in; of equal ones those that stand first."""
+    order = torch.sort(x, dim=-1, descending=True, stable=True).indices[..., :k]
+    return x.gather(-1, order.sort(dim=-1).values)
+
+
+def segment_pool(x: Tensor, boundaries: Tensor, kind: str) -> Tensor:
+    """Maximum or mean of [N, C, L] over the segments that `boundaries`, int64 [N, S − 1], cut out of each sample."""
+    length = x.shape[-1]
+    edges = F.pad(F.pad(boundaries, (1, 0), value=0), (0, 1), value=length)
+    place = torch.arange(length, device=x.device)
+    inside = (place >= edges[:, :-1, None]) & (place < edges[:, 1:, None])  # [N, S, L]
+    taps, inside = x[:, :, None, :], inside[:, None]
+    if kind == "max":
+        return taps.masked_fill(~inside, -math.inf).max(-1).values
+    return taps.masked_fill(~inside, 0.0).sum(-1) / inside.sum(-1)
+
+
+_RUN: dict[type, Callable[..., Any]] = {
+    spec.Convolution: _convolution,
+    spec.TransposedConvolution: _transposed,
+    spec.Unshared: _unshared,
+    spec.MaxPool: _max,
+    spec.AveragePool: _average,
+    spec.LpPool: _lp,
+    spec.WeightedPool: _weighted,
+    spec.StochasticPool: _stochastic,
+    spec.Pad: _pad,
+}

@@ -1,0 +1,171 @@
+"""Specs: all that decides an operation's result, parsed once from what users write.
+
+An operation is a tuple of windows, one for each axis, and what is done inside them. Specs are frozen and hashable:
+equal specs are the same operation. The functions at the end turn torch's arguments into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from svertka.errors import GeometryError
+from svertka.window import Segments, TransposedWindow, Window, check_mode, integer
+
+PoolWindow = Window | Segments
+W = TypeVar("W", Window, TransposedWindow, Window | Segments, covariant=True)
+
+
+@dataclass(frozen=True)
+class Operation(Generic[W]):
+    """Windows, one for each spatial axis, and (in the subclasses) what is done inside each."""
+
+    windows: tuple[W, ...]
+
+    @property
+    def ndim(self) -> int:
+        """The number of spatial axes."""
+        return len(self.windows)
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Spatial output size for a spatial input size."""
+        return tuple(window.output_size(n) for window, n in zip(self.windows, size, strict=True))
+
+
+@dataclass(frozen=True)
+class Convolution(Operation[Window]):
+    """A weighted sum with the same weights at each place; `groups` parts of the channels don't see each other."""
+
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class TransposedConvolution(Operation[TransposedWindow]):
+    """The transpose of a convolution (the adjoint of its padding included)."""
+
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class Unshared(Operation[Window]):
+    """A weighted sum with own weights at each place: a locally connected layer."""
+
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class MaxPool(Operation[PoolWindow]):
+    """The largest input in the window; the first one on ties. A window that reads no input gives −∞."""
+
+
+@dataclass(frozen=True)
+class AveragePool(Operation[PoolWindow]):
+    """The sum of the window divided by the number of its taps.
+
+    Args:
+        count_include_pad: count the taps on the padding, too; otherwise a window that reads no input gives 0 / 0.
+        divisor: divide by this instead.
+    """
+
+    count_include_pad: bool = True
+    divisor: float | None = None
+
+
+@dataclass(frozen=True)
+class LpPool(Operation[PoolWindow]):
+    """(Σ |x|^p)^(1/p) over the window; max |x| for p = ∞."""
+
+    p: float = 2.0
+
+
+@dataclass(frozen=True)
+class WeightedPool(Operation[Window]):
+    """Σ w·x / Σ w over the window: over all its taps, or over those that read an input."""
+
+    count_include_pad: bool = True
+
+
+@dataclass(frozen=True)
+class StochasticPool(Operation[Window]):
+    """A draw from the window with probability ∝ max(x, 0), or (not `sample`) the mean weighted by it; 0 if all ≤ 0."""
+
+    sample: bool = True
+
+
+@dataclass(frozen=True)
+class Pad(Operation[Window]):
+    """A window of one tap: the padded input itself; `value` stands outside in mode "zeros"."""
+
+    value: float = 0.0
+
+
+def per_axis(value: Any, ndim: int, name: str) -> tuple[Any, ...]:
+    """One value for each axis, as torch reads it: a number or name serves all; a tuple of one serves all, too."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return (value,) * ndim
+    if len(value) == 1 and not isinstance(value[0], Sequence):
+        return (value[0],) * ndim
+    if len(value) != ndim:
+        raise GeometryError(f"{name}={tuple(value)} has {len(value)} entries, but there are {ndim} spatial axes")
+    return tuple(value)
+
+
+def windows(
+    ndim: int,
+    kernel_size: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    mode: str = "zeros",
+    ceil_mode: bool = False,
+) -> tuple[Window, ...]:
+    """The windows of a convolution or pooling, from torch's arguments.
+
+    Args:
+        ndim: number of spatial axes.
+        kernel_size, stride, dilation: a number, or one for each axis.
+        padding: a number, a name of `window.PADDINGS`, or for each axis one of these or a pair (before, after).
+        mode: one of `window.MODES`.
+        ceil_mode: round output sizes up.
+
+    Raises:
+        GeometryError: naming the argument that cannot be used.
+    """
+    axes = zip(
+        per_axis(kernel_size, ndim, "kernel_size"),
+        per_axis(stride, ndim, "stride"),
+        per_axis(dilation, ndim, "dilation"),
+        per_axis(padding, ndim, "padding"),
+        strict=True,
+    )
+    return tuple(Window(size, step, gap, pad, mode, ceil_mode) for size, step, gap, pad in axes)
+
+
+def transposed_windows(
+    ndim: int, kernel_size: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, dilation: Any = 1
+) -> tuple[TransposedWindow, ...]:
+    """The windows of a transposed convolution, from torch's arguments; `padding` in numbers."""
+    forward = windows(ndim, kernel_size, stride, padding, dilation)
+    return tuple(map(TransposedWindow, forward, per_axis(output_padding, ndim, "output_padding")))
+
+
+def pad_windows(ndim: int, padding: Any, mode: str = "zeros") -> tuple[Window, ...]:
+    """The windows of a padding, from torch's argument: one number for all sides, or last axis first, as in F.pad.
+
+    Args:
+        ndim: number of spatial axes.
+        padding: a number, or (left, right, top, bottom, front, back), 2 for each axis.
+        mode: one of `window.MODES`.
+    """
+    check_mode(mode)
+    sides = per_axis(padding, 2 * ndim, "padding")
+    return tuple(Window(1, padding=(sides[2 * axis], sides[2 * axis + 1]), mode=mode) for axis in reversed(range(ndim)))
+
+
+def segments(ndim: int, output_size: Any, overlap: bool = True) -> tuple[Segments | Window, ...]:
+    """The windows of an adaptive pooling; None for an axis keeps its size."""
+    return tuple(
+        Window(1) if count is None else Segments(integer(count, "output_size", 1), overlap)
+        for count in per_axis(output_size, ndim, "output_size")
+    )

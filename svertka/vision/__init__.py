@@ -1,0 +1,1 @@
+"""Pictures in, a trained classifier out: decoding, data sets, training, evaluation, prediction."""

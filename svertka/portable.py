@@ -100,7 +100,7 @@ def _pooled_by_torch(windows: Sequence[Any], size: Sequence[int], largest_dilati
     if not all(isinstance(w, Window) and w.dilation <= largest_dilation for w in windows):
         return None
     padding = _same_on_both_sides(windows, size)
-    if padding is None or any(2 * p > w.extent for p, w in zip(padding, windows, strict=True)):
+    if padding is None or any(2 * p > w.size for p, w in zip(padding, windows, strict=True)):
         return None
     sizes, strides, dilations = ([getattr(w, name) for w in windows] for name in ("size", "stride", "dilation"))
     return sizes, strides, padding, dilations, windows[0].ceil_mode

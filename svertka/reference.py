@@ -165,11 +165,11 @@ def run(operation: spec.Operation[Any], x: npt.ArrayLike, *tensors: Any) -> Any:
     windows = operation.windows
     match operation:
         case spec.Convolution():
-            return conv(x, *tensors, windows=windows, groups=operation.groups)
+            return conv(x, tensors[0], tensors[1], windows, operation.groups)
         case spec.TransposedConvolution():
-            return conv_transpose(x, *tensors, windows=windows, groups=operation.groups)
+            return conv_transpose(x, tensors[0], tensors[1], windows, operation.groups)
         case spec.Unshared():
-            return locally_connected(x, *tensors, windows=windows, groups=operation.groups)
+            return locally_connected(x, tensors[0], tensors[1], windows, operation.groups)
         case spec.MaxPool():
             return max_pool(x, windows)[0]
         case spec.AveragePool():
@@ -177,7 +177,7 @@ def run(operation: spec.Operation[Any], x: npt.ArrayLike, *tensors: Any) -> Any:
         case spec.LpPool():
             return lp_pool(x, windows, operation.p)
         case spec.WeightedPool():
-            return weighted_avg_pool(x, *tensors, windows=windows, count_include_pad=operation.count_include_pad)
+            return weighted_avg_pool(x, tensors[0], windows, operation.count_include_pad)
         case spec.StochasticPool():
             return stochastic_pool(x, windows)
         case spec.Pad():

@@ -208,18 +208,20 @@ class Window:
         """
         before, after = self.pads(n)
         room = n + before + after - self.extent
-        if self.ceil_mode:
-            outputs = -(-room // self.stride) + 1
-            if (outputs - 1) * self.stride >= n + before:
-                outputs -= 1
-        else:
-            outputs = room // self.stride + 1
+        outputs = room // self.stride + 1
+        if self.ceil_mode and room % self.stride and outputs * self.stride < n + before:
+            outputs += 1
         if outputs < 1:
             raise GeometryError(
                 f"a kernel of {self.size} taps (extent {self.extent}) is larger than the padded input "
                 f"({n} + {before} + {after}): give a larger input, more padding or a smaller kernel"
             )
         return outputs
+
+    def missing(self, n: int) -> int:
+        """How many inputs n lacks for one window to fit; 0 if one does."""
+        before, after = self.pads(n)
+        return max(0, self.extent - n - before - after)
 
     def reach(self, n: int) -> tuple[int, int]:
         """(before, after): by how much the windows overhang n inputs; what they don't read at the end is negative."""

@@ -87,6 +87,14 @@ class Residual(nn.Module):
         return output
 
 
+class MapsOfSize(AdaptiveAvgPool2d):
+    """Adaptive average pooling that costs nothing where the maps have the right size, as at a network's own size."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, height, width] → [N, C, *output_size]."""
+        return input if input.shape[-2:] == self.output_size else super().forward(input)
+
+
 def linear(channels: int = 3, classes: int = 10, *, size: Size | None = None) -> nn.Module:
     """One dense layer on the pixels: a weight for each pixel and class. Needs `size`, and takes that size only."""
     _check(channels, classes, size)
@@ -388,8 +396,8 @@ def _with_dense_part(
         dense = nn.Linear(inputs, outputs)
         _draw(dense)
         layers += [dense, nn.ReLU(inplace=True), nn.Dropout(dropout)]
-    features, average = nn.Sequential(*blocks), AdaptiveAvgPool2d((height, width))
-    return nn.Sequential(features, average, nn.Flatten(), *layers, nn.Linear(hidden[-1], classes))
+    features, maps = nn.Sequential(*blocks), MapsOfSize((height, width))
+    return nn.Sequential(features, maps, nn.Flatten(), *layers, nn.Linear(hidden[-1], classes))
 
 
 def _with_global_pool(layers: Sequence[nn.Module], features: int, classes: int, dropout: float) -> nn.Module:

@@ -14,8 +14,8 @@ class Augmentation:
 
     shift     up to this many pixels in each direction; the edge pixels are repeated into the gap
     flip      left and right are exchanged for half of the pictures (not for digits, letters or arrows)
-    crop      a random part with sides between (1 − crop) and 1 of the picture's is scaled up to the full size; 0 ≤ crop < 1
-    contrast  each picture's distance from its mean brightness is multiplied by 1 − contrast … 1 + contrast; 0 ≤ contrast ≤ 1
+    crop      a random part, its sides 1 − crop … 1 of the picture's, is scaled up to the full size; 0 ≤ crop < 1
+    contrast  the distance from the picture's mean is multiplied by 1 − contrast … 1 + contrast; 0 ≤ contrast ≤ 1
 
     Raises DataError if a value is not possible.
     """
@@ -27,11 +27,11 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not isinstance(self.shift, int) or self.shift < 0:
-            raise DataError(f"the shift {self.shift} is not a number of pixels: give 0 or a positive whole number.")
+            raise DataError(f"the shift {self.shift} is not a number of pixels: give 0 or a positive whole number")
         if not 0 <= self.crop < 1:
-            raise DataError(f"the crop {self.crop} is not the share of a side: give a number from 0 to below 1.")
+            raise DataError(f"the crop {self.crop} is not the share of a side: give a number from 0 to below 1")
         if not 0 <= self.contrast <= 1:
-            raise DataError(f"the contrast {self.contrast} is not a share: give a number from 0 to 1.")
+            raise DataError(f"the contrast {self.contrast} is not a share: give a number from 0 to 1")
 
     def __call__(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """uint8 or float [B, C, H, W] → the same shape and type, each picture changed by itself.

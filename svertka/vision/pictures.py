@@ -4,6 +4,7 @@ import dataclasses
 import io
 import math
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from svertka.errors import DataError
 
 MAX_PIXELS = 100_000_000
-"""A picture with more pixels (10 000 × 10 000) is refused after its header has been read, before memory is taken for it."""
+"""A picture with more pixels (10 000 × 10 000) is refused by its header, before memory is taken for it."""
 
 FITS = ("crop", "stretch", "pad")
 
@@ -63,32 +64,32 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
-            raise DataError(f"a picture has 1 channel (grey) or 3 (RGB), not {self.channels}: give one of the two.")
+            raise DataError(f"a picture has 1 channel (grey) or 3 (RGB), not {self.channels}: give one of the two")
         if len(self.size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.size):
-            raise DataError(f"the picture size {self.size} is not (height, width): give two positive whole numbers.")
+            raise DataError(f"the picture size {self.size} is not (height, width): give two positive whole numbers")
         if math.prod(self.size) > MAX_PIXELS:
-            raise DataError(f"the picture size {self.size} has more than {MAX_PIXELS} pixels: give a smaller one.")
+            raise DataError(f"the picture size {self.size} has more than {MAX_PIXELS} pixels: give a smaller one")
         if self.fit not in FITS:
-            raise DataError(f"the fit '{self.fit}' is not known: give one of {', '.join(FITS)}.")
+            raise DataError(f"the fit '{self.fit}' is not known: give one of {', '.join(FITS)}")
         object.__setattr__(self, "size", tuple(self.size))
         object.__setattr__(self, "mean", tuple(self.mean) or (0.0,) * self.channels)
         object.__setattr__(self, "std", tuple(self.std) or (1.0,) * self.channels)
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not all(map(math.isfinite, values)):
-                raise DataError(f"the {name} {values} does not fit {self.channels} channel(s): give a number for each.")
+                raise DataError(f"the {name} {values} does not fit {self.channels} channel(s): give a number for each")
         if min(self.std) <= 0:
-            raise DataError(f"the std {self.std} is not positive: give a positive number for each channel.")
+            raise DataError(f"the std {self.std} is not positive: give a positive number for each channel")
 
     def decode(self, source: str | Path | bytes | BinaryIO) -> torch.Tensor:
         """The picture as uint8 [channels, height, width].
 
-        `source` is a path, the bytes of a file, or an open binary file. EXIF orientation is obeyed, transparency is laid
-        over white, and an animation shows its first frame. 16-bit grey is scaled to 8 bits; for the range of 32-bit
-        pictures see `_value_range`. Raises PictureError with one sentence: which picture, what is wrong, what to do.
+        `source` is a path, the bytes of a file, or an open binary file. EXIF orientation is obeyed, transparency is
+        laid over white, an animation shows its first frame, and 16-bit grey is scaled to 8 bits (for 32 bits see
+        `_value_range`). Raises PictureError with one sentence: which picture, what is wrong, what to do.
         """
         with opened(source) as picture:
-            wanted = 2 * max(self.size)
-            picture.draft(None, (wanted, wanted))  # JPEG: decode at 1/2, 1/4 or 1/8, but never below twice the size
+            enough = 2 * max(self.size)
+            picture.draft(None, (enough, enough))  # JPEG: decoded at 1/2, 1/4 or 1/8 if that leaves twice the size
             picture.load()
             return self._tensor(_upright(picture))
 
@@ -112,27 +113,25 @@ class Preprocessing:
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, Mapping) or set(fields) != known:
             raise DataError(
-                f"the preprocessing {fields!r} is not an object with the fields {', '.join(sorted(known))}."
+                f"the preprocessing {fields!r} is not an object with the fields {', '.join(sorted(known))}"
             )
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         try:
-            values = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
             return cls(**values)
         except TypeError as error:
-            raise DataError(f"the preprocessing {dict(fields)!r} has a field of the wrong type ({error}).") from error
+            raise DataError(f"the preprocessing {dict(fields)!r} has a field of the wrong type ({error})") from error
 
     def _tensor(self, picture: Image.Image) -> torch.Tensor:
-        grey = self.channels == 1
         if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
             picture = Image.fromarray(_eight_bits(picture))
-        if picture.has_transparency_data:
-            picture = self._fitted(picture.convert("RGBA"))
+        transparent = picture.has_transparency_data
+        picture = self._fitted(
+            _in_mode(picture, "RGBA" if transparent else "L" if picture.mode in ("1", "L") else "RGB")
+        )
+        if transparent:
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        elif picture.mode != ("L" if grey else "RGB"):
-            picture = self._fitted(picture.convert("RGB") if picture.mode not in ("1", "L") else picture.convert("L"))
-        else:
-            picture = self._fitted(picture)
-        pixels = np.array(picture.convert("L" if grey else "RGB"))
-        pixels = pixels[None] if grey else pixels.transpose(2, 0, 1)
+        pixels = np.array(_in_mode(picture, "L" if self.channels == 1 else "RGB"))
+        pixels = pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
         if self.fit == "pad":
             pixels = _edges_repeated(pixels, self.size)
         return torch.from_numpy(np.ascontiguousarray(pixels))
@@ -140,6 +139,8 @@ class Preprocessing:
     def _fitted(self, picture: Image.Image) -> Image.Image:
         """Scaled to the size by bilinear interpolation, antialiased; under "pad", inside the size."""
         height, width = self.size
+        if picture.size == (width, height):
+            return picture
         scale = width / picture.width, height / picture.height
         box = (0.0, 0.0, float(picture.width), float(picture.height))
         if self.fit == "crop":
@@ -207,49 +208,45 @@ def _name(source: str | Path | bytes | BinaryIO) -> str:
 
 
 def _refuse_non_files(source: str | Path | bytes | BinaryIO, name: str) -> None:
-    if isinstance(source, bytes):
-        empty = not source
-    elif isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike):
         status = Path(source).stat()
-        if Path(source).is_dir():
+        if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError
-        if not Path(source).is_file():  # opening a pipe would wait for ever
-            raise PictureError(f"{name} is not a regular file: give a picture file.")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise PictureError(f"{name} is not a regular file: give a picture file")
         empty = status.st_size == 0
     else:
-        return
+        empty = source == b""
     if empty:
-        raise PictureError(f"{name} is empty: copy it again or delete it.")
+        raise PictureError(f"{name} is empty: copy it again or delete it")
 
 
 def _refuse_by_header(picture: Image.Image, name: str) -> None:
     if picture.format in _REFUSED_FORMATS:
-        raise PictureError(
-            f"{name} is in the format {picture.format}, which is not decoded: convert it to PNG or JPEG."
-        )
+        raise PictureError(f"{name} is in the format {picture.format}, which is not decoded: convert it to PNG or JPEG")
     if picture.width * picture.height > MAX_PIXELS:
         raise PictureError(
-            f"{name} has {picture.width} × {picture.height} pixels, more than the {MAX_PIXELS // 10**6} million allowed: "
-            "scale it down or delete it."
+            f"{name} has {picture.width} × {picture.height} pixels, over the {MAX_PIXELS // 10**6} million allowed: "
+            "scale it down or delete it"
         )
     if not picture.width * picture.height:
-        raise PictureError(f"{name} has no pixels ({picture.width} × {picture.height}): delete it.")
+        raise PictureError(f"{name} has no pixels ({picture.width} × {picture.height}): delete it")
 
 
 def _what_is_wrong(name: str, error: Exception) -> str:
     match error:
         case FileNotFoundError():
-            return f"{name} does not exist: check the path."
+            return f"{name} does not exist: check the path"
         case IsADirectoryError():
-            return f"{name} is a folder: give a picture file."
+            return f"{name} is a folder: give a picture file"
         case PermissionError():
-            return f"{name} may not be read: change its permissions."
+            return f"{name} may not be read: change its permissions"
         case UnidentifiedImageError():
-            return f"{name} is not a picture in a known format: convert it to PNG or JPEG, or delete it."
+            return f"{name} is not a picture in a known format: convert it to PNG or JPEG, or delete it"
         case Image.DecompressionBombError():
-            return f"{name} has more than the {MAX_PIXELS // 10**6} million pixels allowed: scale it down or delete it."
+            return f"{name} has more than the {MAX_PIXELS // 10**6} million pixels allowed: scale it down or delete it"
     reason = printable(str(error)).strip(" .") or type(error).__name__
-    return f"{name} is damaged or cut short ({reason}): copy it again or delete it."
+    return f"{name} is damaged or cut short ({reason}): copy it again or delete it"
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -269,24 +266,28 @@ def _upright(picture: Image.Image) -> Image.Image:
     return upright
 
 
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
 def _eight_bits(picture: Image.Image) -> NDArray[np.uint8]:
     """Grey of 16 or 32 bits, or floats, scaled to 0..255; a value marked as transparent becomes white."""
     values = np.asarray(picture).astype(np.float32)
     low, high = _value_range(picture, values)
     with np.errstate(invalid="ignore", over="ignore"):
         scaled = np.rint((values - low) * (255 / max(high - low, 1e-30)))
-    scaled = np.nan_to_num(scaled, nan=0.0).clip(0, 255).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.nan_to_num(scaled, nan=0.0).clip(0, 255).astype(np.uint8)
     transparent = picture.info.get("transparency")
     if isinstance(transparent, int):
-        scaled[values == transparent] = 255
-    return scaled
+        grey[values == transparent] = 255
+    return grey
 
 
 def _value_range(picture: Image.Image, values: NDArray[np.float32]) -> tuple[float, float]:
     """The values that become 0 and 255.
 
-    0 and 65535 in a format of 16 bits. A format of 32 bits does not say: 0 and the first of 1 (floats only), 255 and 65535
-    that no value of the picture exceeds; if there is none, or a value is negative, its least and its greatest value.
+    In 16 bits, 0 and 65535. A format of 32 bits does not say: 0 and the first of 1 (floats only), 255 and 65535 that no
+    value of the picture exceeds; if there is none, or a value is negative, its least and its greatest value.
     """
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         return 0.0, 65535.0

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -396,13 +397,24 @@ def _with_dense_part(
         dense = nn.Linear(inputs, outputs)
         _draw(dense)
         layers += [dense, nn.ReLU(inplace=True), nn.Dropout(dropout)]
-    features, maps = nn.Sequential(*blocks), MapsOfSize((height, width))
-    return nn.Sequential(features, maps, nn.Flatten(), *layers, nn.Linear(hidden[-1], classes))
+    layers.append(nn.Linear(hidden[-1], classes))
+    return _network(blocks, MapsOfSize((height, width)), layers)
 
 
 def _with_global_pool(layers: Sequence[nn.Module], features: int, classes: int, dropout: float) -> nn.Module:
-    tail: list[nn.Module] = [GlobalAvgPool2d(), nn.Flatten(), *([nn.Dropout(dropout)] if dropout else [])]
-    return nn.Sequential(nn.Sequential(*layers), *tail, nn.Linear(features, classes))
+    """Layers, the mean of each map, one dense layer."""
+    dense = [*([nn.Dropout(dropout)] if dropout else []), nn.Linear(features, classes)]
+    return _network(layers, GlobalAvgPool2d(), dense)
+
+
+def _network(features: Sequence[nn.Module], pool: nn.Module, dense: Sequence[nn.Module]) -> nn.Module:
+    parts = {
+        "features": nn.Sequential(*features),
+        "pool": pool,
+        "flatten": nn.Flatten(),
+        "dense": nn.Sequential(*dense),
+    }
+    return nn.Sequential(OrderedDict(parts))
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from svertka import portable, spec
 from svertka.errors import GeometryError
@@ -31,6 +32,8 @@ Padding = int | str | Sequence[int | str | tuple[int, int]]
 
 def run(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
     """Runs an operation on [N, C, *size] or [C, *size]: the one place that chooses who computes it."""
+    if has_torch_function((x, *tensors)):  # somebody watches (`svertka.explain`), or x is of a class of its own
+        return handle_torch_function(run, (x, *tensors), operation, x, *tensors, **options)
     unbatched = x.ndim == operation.ndim + 1
     if not unbatched and x.ndim != operation.ndim + 2:
         raise GeometryError(

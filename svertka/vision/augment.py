@@ -38,6 +38,8 @@ class Augmentation:
 
         The draws depend on `generator` and the batch's shape only. uint8 is rounded and stays within 0..255.
         """
+        if not len(batch):
+            return batch
         if self.crop:
             batch = _as(batch.dtype, _crop(batch.float(), self.crop, generator))
         if self.shift or self.flip:
@@ -77,5 +79,5 @@ def _contrast(batch: torch.Tensor, contrast: float, generator: torch.Generator) 
     factor = 1 + contrast * (2 * torch.rand(len(batch), 1, 1, 1, generator=generator) - 1)
     # Summed as integers or doubles, so that the mean does not depend on how threads share the sum.
     total = batch.sum((1, 2, 3), keepdim=True, dtype=torch.float64 if batch.is_floating_point() else torch.int64)
-    mean = (total / batch[0].numel()).float() if len(batch) else total.float()
+    mean = (total / batch[0].numel()).float()
     return (batch.float() - mean) * factor + mean

@@ -155,15 +155,15 @@ class Batches:
         """The pictures of each list of indices, in order."""
         if not plan:
             return
-        loader: DataLoader[_Decoded] = DataLoader(
-            _Decoder(self.split, self.preprocessing),
-            batch_size=None,
-            sampler=plan,
-            num_workers=min(self.workers, len(plan)),
-            collate_fn=_unchanged,
-            generator=torch.Generator(),  # else it would draw from the global one
-        )
-        with _workers_die_quietly():
+        with _quiet_start():
+            loader: DataLoader[_Decoded] = DataLoader(
+                _Decoder(self.split, self.preprocessing),
+                batch_size=None,
+                sampler=plan,
+                num_workers=min(self.workers, len(plan)),
+                collate_fn=_unchanged,
+                generator=torch.Generator(),  # else it would draw from the global one
+            )
             results = iter(loader)
         try:
             yield from results
@@ -210,10 +210,10 @@ def _unchanged(decoded: Any) -> Any:
 
 
 @contextmanager
-def _workers_die_quietly() -> Iterator[None]:
-    """While torch starts workers, keep it from letting the death of one raise at any line of the main thread.
+def _quiet_start() -> Iterator[None]:
+    """While torch starts workers, keep it from making their later death raise at any line of the main thread.
 
-    That could be in the middle of a training step. The next pictures asked for will raise all the same.
+    That could be in the middle of a training step. Asking for the next pictures will raise all the same.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGCHLD) if in_main_thread and hasattr(signal, "SIGCHLD") else None

@@ -107,7 +107,7 @@ def load(
     Without a validation split, the share `validation` of each class is cut from training, drawn by `seed`; 0: none.
     `size` (height, width) and `channels` (1 or 3), if None, follow the pictures; mean and std are measured on a sample
     of at most 2000. What the user should know of all this is in `notes`. Pictures that can't be read are left to
-    `Batches` to report, or raise PictureError if `strict`. Raises DataError if `data` is none of these or a part of it is wrong.
+    `Batches` to report, or raise PictureError if `strict`. Raises DataError if `data` or a part of it is wrong.
     """
     if not 0 <= validation < 1:
         raise DataError(f"the validation share {validation} is not possible: give a number from 0 to below 1")

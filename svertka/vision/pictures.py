@@ -1,6 +1,7 @@
 """From a picture file to a uint8 tensor: the one path by which training, evaluation and prediction see a picture."""
 
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -101,7 +102,7 @@ class Preprocessing:
         """(batch / 255 − mean) / std: uint8 [B, C, H, W] → float32 of the same shape."""
         mean = torch.tensor(self.mean, device=batch.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(-1, 1, 1)
-        return batch.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
+        return (batch * (1 / (255 * std))).sub_(mean / std)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
@@ -171,6 +172,7 @@ def read_header(path: str | Path) -> Header:
         return Header((height, width), picture.mode in ("1", "L", "LA", "La", "I", "F") or picture.mode[:4] == "I;16")
 
 
+@functools.cache
 def picture_suffixes() -> frozenset[str]:
     """The lower-case file name endings of all formats that can be decoded: ".png", ".jpg", …"""
     endings = Image.registered_extensions()

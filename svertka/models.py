@@ -38,28 +38,28 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        convolution: Conv2d,
+        conv: Conv2d,
         norm: nn.Module | None = None,
-        nonlinearity: nn.Module | None = None,
+        activation: nn.Module | None = None,
         pool: MaxPool2d | None = None,
     ) -> None:
         super().__init__()
-        self.convolution, self.norm, self.nonlinearity, self.pool = convolution, norm, nonlinearity, pool
+        self.conv, self.norm, self.activation, self.pool = conv, norm, activation, pool
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, height, width] → [N, out_channels, *output size]."""
-        x: Tensor = self.convolution(_fitted(input, self.convolution.operation.windows))
+        x: Tensor = self.conv(_fitted(input, self.conv.operation.windows))
         if self.norm is not None:
             x = self.norm(x)
-        if self.nonlinearity is not None:
-            x = self.nonlinearity(x)
+        if self.activation is not None:
+            x = self.activation(x)
         if self.pool is not None:
             x = self.pool(_fitted(x, self.pool.operation.windows))
         return x
 
     def output_size(self, size: Size) -> tuple[int, ...]:
         """(height, width) of the output for an input of this (height, width)."""
-        for layer in (self.convolution, self.pool):
+        for layer in (self.conv, self.pool):
             if layer is None:
                 continue
             windows = layer.operation.windows
@@ -79,12 +79,12 @@ class Residual(nn.Module):
     def __init__(self, branch: nn.Module, shortcut: nn.Module | None) -> None:
         super().__init__()
         self.branch, self.shortcut = branch, shortcut
-        self.nonlinearity = nn.ReLU(inplace=True)
+        self.activation = nn.ReLU(inplace=True)
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, height, width] → [N, out_channels, *output size]."""
         shortcut = input if self.shortcut is None else self.shortcut(input)
-        output: Tensor = self.nonlinearity(self.branch(input) + shortcut)
+        output: Tensor = self.activation(self.branch(input) + shortcut)
         return output
 
 
@@ -366,9 +366,9 @@ def _block(
     pool: MaxPool2d | None = None,
 ) -> Block:
     """A block with He's weights; its convolution has a bias unless a batch norm follows."""
-    convolution = Conv2d(inputs, outputs, kernel_size, stride, padding, groups=groups, bias=not norm)
-    _draw(convolution)
-    return Block(convolution, nn.BatchNorm2d(outputs) if norm else None, nn.ReLU(inplace=True) if relu else None, pool)
+    conv = Conv2d(inputs, outputs, kernel_size, stride, padding, groups=groups, bias=not norm)
+    _draw(conv)
+    return Block(conv, nn.BatchNorm2d(outputs) if norm else None, nn.ReLU(inplace=True) if relu else None, pool)
 
 
 def _draw(layer: Conv2d | nn.Linear) -> None:
@@ -393,7 +393,7 @@ def _with_dense_part(
             size = block.output_size(size)
         height, width = (min(grid, n) for n in size)
     layers: list[nn.Module] = []
-    for inputs, outputs in _steps(blocks[-1].convolution.out_channels * height * width, hidden):
+    for inputs, outputs in _steps(blocks[-1].conv.out_channels * height * width, hidden):
         dense = nn.Linear(inputs, outputs)
         _draw(dense)
         layers += [dense, nn.ReLU(inplace=True), nn.Dropout(dropout)]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -77,7 +78,6 @@ def _shift_and_flip(batch: torch.Tensor, shift: int, flip: bool, generator: torc
 
 def _contrast(batch: torch.Tensor, contrast: float, generator: torch.Generator) -> torch.Tensor:
     factor = 1 + contrast * (2 * torch.rand(len(batch), 1, 1, 1, generator=generator) - 1)
-    # Summed as integers or doubles, so that the mean does not depend on how threads share the sum.
-    total = batch.sum((1, 2, 3), keepdim=True, dtype=torch.float64 if batch.is_floating_point() else torch.int64)
-    mean = (total / batch[0].numel()).float()
-    return (batch.float() - mean) * factor + mean
+    # NumPy's mean is of one thread, so that its bits do not depend on their number.
+    mean = torch.from_numpy(batch.flatten(1).numpy().mean(1, dtype=np.float64)).float().view(-1, 1, 1, 1)
+    return batch.to(torch.float32, copy=True).mul_(factor).add_(mean * (1 - factor))

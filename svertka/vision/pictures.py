@@ -6,6 +6,7 @@ import io
 import math
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -113,9 +114,7 @@ class Preprocessing:
         """What `to_dict` gave. Raises DataError if a field is missing, unknown or impossible."""
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(fields, Mapping) or set(fields) != known:
-            raise DataError(
-                f"the preprocessing {fields!r} is not an object with the fields {', '.join(sorted(known))}"
-            )
+            raise DataError(f"the preprocessing {fields!r} is not an object with the fields {', '.join(sorted(known))}")
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         try:
             return cls(**values)
@@ -184,13 +183,39 @@ def printable(name: str | Path) -> str:
     return "".join(c if c.isprintable() else "�" for c in str(name))
 
 
+class _Quiet:
+    """While any thread is inside, Pillow's warnings are off: they are of metadata, which decides nothing here.
+
+    `warnings.catch_warnings` alone would leave the filters of another thread behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.|svertka\.vision\.pictures")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_PILLOW_KEEPS_QUIET = _Quiet()
+
+
 @contextmanager
 def opened(source: str | Path | bytes | BinaryIO) -> Iterator[Image.Image]:
     """The picture, open, with its header read; whatever goes wrong with it inside becomes a PictureError."""
     name = _name(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, which decides nothing here
+        with _PILLOW_KEEPS_QUIET:
             _refuse_non_files(source, name)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
                 _refuse_by_header(picture, name)

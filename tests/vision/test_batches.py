@@ -95,6 +95,13 @@ def test_epoch_and_seed_decide_and_nothing_else_does():
     assert same(one.epoch(3), one.epoch(3))
 
 
+def test_each_step_and_each_epoch_draws_its_own_changes():
+    alike = Split(torch.zeros(20, dtype=torch.int64), [""] * 20, in_memory(1).pixels.repeat(20, 1, 1, 1))
+    served = batches(alike, augmentation=Augmentation(contrast=0.5))
+    drawn = [batch.images for epoch in (0, 1) for batch in served.epoch(epoch)]
+    assert not any(torch.equal(drawn[i], drawn[j]) for i in range(8) for j in range(i))
+
+
 @pytest.mark.parametrize(
     ("count", "shuffle", "steps"), [(23, True, 5), (21, True, 4), (21, False, 5), (1, True, 1), (5, True, 1)]
 )

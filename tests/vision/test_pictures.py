@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import tracemalloc
+import warnings
 import zlib
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import ExifTags, Image
 
 from svertka.errors import DataError
-from svertka.vision.pictures import MAX_PIXELS, PictureError, Preprocessing, picture_suffixes, read_header
+from svertka.vision.pictures import MAX_PIXELS, PictureError, Preprocessing, opened, picture_suffixes, read_header
 
 GREY = Preprocessing(1, (12, 16))
 COLOUR = Preprocessing(3, (12, 16))
@@ -430,6 +431,23 @@ def test_random_damage_gives_a_picture_or_a_picture_error(form):
             outcomes.add("error")
     assert "error" in outcomes
     assert outcomes <= {"error", (3, 12, 16)}
+
+
+def test_pictures_opened_by_several_threads_leave_no_filter_behind():
+    """One is opened, another too, and the first is closed before the second: as threads do it, but in a fixed order.
+
+    Pillow warns of pictures of this size, and a warning that gets out is an error here.
+    """
+    large = png_of_size(9_500, 9_500)
+    filters = list(warnings.filters)
+    first, second = opened(large), opened(large)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with opened(large) as picture:
+        assert picture.size == (9_500, 9_500)
+    second.__exit__(None, None, None)
+    assert warnings.filters == filters
 
 
 # ---- the record

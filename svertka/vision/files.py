@@ -21,6 +21,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
     try:
         yield beside
+        beside.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
         _flush(beside)
         beside.replace(path)
         _flush(path.parent)
@@ -54,6 +55,12 @@ def remove_parts(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder`."""
     for part in folder.glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

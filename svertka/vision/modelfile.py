@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from svertka import models
-from svertka.errors import DataError
+from svertka.errors import DataError, SvertkaError
 from svertka.vision.files import written_beside
 from svertka.vision.pictures import Preprocessing
 
@@ -215,8 +215,11 @@ def _build(
 ) -> torch.nn.Module:
     """Build the model that the header names, first without memory, so that a lie about its size costs nothing."""
     if not is_code(name):
-        with torch.device("meta"):
-            outline = _create(name, arguments, len(classes), preprocessing, f"{file}: ")
+        try:
+            with torch.device("meta"):
+                outline = _create(name, arguments, len(classes), preprocessing)
+        except SvertkaError as error:
+            raise DataError(f"{file} names a model that does not exist: {error}") from error
         _compare(file, outline, shapes)
     model = build_model(name, arguments, len(classes), preprocessing)
     _compare(file, model, shapes)
@@ -238,16 +241,14 @@ def _compare(file: Path, model: torch.nn.Module, found: dict[str, tuple[str, lis
             )
 
 
-def _create(
-    name: str, arguments: Mapping[str, Any], classes: int, preprocessing: Preprocessing, prefix: str = ""
-) -> torch.nn.Module:
+def _create(name: str, arguments: Mapping[str, Any], classes: int, preprocessing: Preprocessing) -> torch.nn.Module:
     try:
         model: torch.nn.Module = models.create(
             name, preprocessing.channels, classes, size=preprocessing.size, **arguments
         )
-    except DataError:
+    except SvertkaError:
         raise
     except Exception as error:  # a factory may raise anything, and the arguments may come from a damaged file
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-        raise DataError(f"{prefix}the model {name} could not be built with {dict(arguments)}: {reason}") from error
+        raise DataError(f"the model {name} could not be built with {dict(arguments)}: {reason}") from error
     return model

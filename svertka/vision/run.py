@@ -25,8 +25,8 @@ from svertka.vision.modelfile import MODEL_FILE, build_model, is_code, load_mode
 from svertka.vision.prediction import evaluate
 from svertka.vision.runfolder import check_folder, make_folder, read_config, write_config, write_metrics
 from svertka.vision.settings import Settings, code_digest, fingerprint, refuse_changes, refuse_other_data, settings_for
-from svertka.vision.tables import TrainingProgress
-from svertka.vision.training import make_criterion, make_optimizer, train_epoch
+from svertka.vision.tables import TrainingProgress, show_start
+from svertka.vision.training import make_criterion, make_optimizer, step_learning_rate, train_epoch
 
 
 class Interrupted(SvertkaError):  # noqa: N818 - the user asked for it
@@ -34,7 +34,7 @@ class Interrupted(SvertkaError):  # noqa: N818 - the user asked for it
 
     def __init__(self, number: int, folder: Path) -> None:
         super().__init__(f"stopped, and saved: go on with svertka train --resume --out {folder}")
-        self.number, self.folder = number, folder
+        self.exit_code, self.folder = 128 + number, folder
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def train(
     if not config:
         folder = make_folder(out, settings)
         config = write_config(folder, settings, dataset)
+    show_start(console, settings, dataset, sum(parameter.numel() for parameter in model.parameters()), folder)
     with _threads(settings.threads):
         training = Training(folder, settings, config, dataset, state, model, workers, save_every, console)
         training.run()
@@ -184,7 +185,7 @@ class Training:
             raise DataError(f"none of the training pictures in {self.settings.data} could be read: give others")
         record = {
             "epoch": state.epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": step_learning_rate(self.settings, len(self.batches), state.epoch, len(self.batches) - 1),
             "train_loss": state.loss_sum / state.seen,
             "train_accuracy": state.correct / state.seen,
         }

@@ -1,6 +1,7 @@
 """What training and evaluation show on a terminal: progress with the time left, and the tables at the end."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -11,8 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from svertka.vision.datasets import Dataset
 from svertka.vision.metrics import Evaluation
 from svertka.vision.pictures import printable
+from svertka.vision.settings import Settings
 
 _MOST_ROWS = 20
 _WORST = 10
@@ -63,6 +66,25 @@ class TrainingProgress:
         if "val_loss" in record:
             line += f"   validation: loss {record['val_loss']:.4f}, accuracy {percent(record['val_accuracy'])}"
         self._console.print(f"{line}   {record['seconds']:.1f} s", soft_wrap=True)
+
+
+def show_start(console: Console, settings: Settings, dataset: Dataset, parameters: int, folder: Path) -> None:
+    """Print what is about to be trained, on what, how and where, and what the user must know of the data."""
+    height, width = dataset.preprocessing.size
+    splits = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items() if split)
+    kind = "grey" if dataset.preprocessing.channels == 1 else "RGB"
+    facts = {
+        "model": f"{settings.model}, {parameters} parameters",
+        "data": f"{settings.data}: {counts}; {len(dataset.classes)} classes; {height}x{width} {kind}",
+        "recipe": f"{settings.epochs} epochs in batches of {settings.batch_size}; {settings.optimizer},"
+        f" {settings.schedule} up to {settings.lr:g}; seed {settings.seed}",
+        "folder": str(folder),
+    }
+    for name, fact in facts.items():
+        console.print(Text(f"{name:<8}{printable(fact)}"), soft_wrap=True)
+    for note in dataset.notes:
+        console.print(Text(f"note    {note}"), soft_wrap=True)
 
 
 def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:

@@ -35,7 +35,8 @@ def train_epoch(
     model.train()
     for batch in batches.epoch(epoch, state.step):
         seed_chance(settings, epoch, batch.step)
-        set_learning_rate(optimizer, settings, epoch * len(batches) + batch.step, settings.epochs * len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = step_learning_rate(settings, len(batches), epoch, batch.step)
         images, labels = batch.images.to(settings.device), batch.labels.to(settings.device)
         scores = model(images)
         loss = criterion(scores, labels)
@@ -82,11 +83,9 @@ def learning_rate(schedule: str, peak: float, step: int, steps: int) -> float:
     return _along_cosine(peak, peak / 250_000, (step - top) / max(last - top, 1))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Settings, step: int, steps: int) -> None:
-    """Give all parameters the learning rate of this step."""
-    rate = learning_rate(settings.schedule, settings.lr, step, steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def step_learning_rate(settings: Settings, steps: int, epoch: int, step: int) -> float:
+    """The learning rate of one step of an epoch of `steps`."""
+    return learning_rate(settings.schedule, settings.lr, epoch * steps + step, settings.epochs * steps)
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:

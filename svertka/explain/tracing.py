@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,10 +35,11 @@ _OURS = {
     )
     for ndim in (1, 2, 3)
 }  # fmt: skip
+_OURS |= {f"{name}_with_indices": partial(_OURS[name], return_indices=True) for name in _OURS if "max_pool" in name}
 
 # Functions that only arrange elements: not worth a row, unless they end what is known of the field.
 _ARRANGING = (
-    "reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel", "permute", "transpose", "swapaxes",
+    "reshape", "view", "unflatten", "squeeze", "unsqueeze", "ravel", "permute", "transpose", "swapaxes",
     "swapdims", "mT", "T", "expand", "contiguous", "clone", "detach", "data", "to", "type_as", "float", "getitem",
     "chunk", "split", "unbind", "select", "narrow",
 )  # fmt: skip

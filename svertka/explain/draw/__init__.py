@@ -1,0 +1,1 @@
+"""Drawings: data first (`frames`), then shapes, then SVG, HTML, GIF or the terminal."""

@@ -253,6 +253,11 @@ class Window:
         """int64 [output_size(n)]: how many taps read an input."""
         return (self.sources(n, xp) != OUTSIDE).sum(axis=1)
 
+    def span(self, n: int) -> tuple[int, int]:
+        """(first, last) place of the line that holds all n inputs and all that the windows look at."""
+        places = self.places(n)
+        return min(int(places.min()), 0), max(int(places.max()), n - 1)
+
     def padded_line(self, n: int, xp: Any = np) -> Any:
         """int64 [before + n + after of `reach(n)`]: the input at each place that the windows reach, −1 where none."""
         before, after = self.reach(n)
@@ -355,12 +360,27 @@ class TransposedWindow:
 
     def sources(self, n: int, xp: Any = np) -> Any:
         """int64 [output_size(n), size]: the input whose tap falls on the output, −1 where none does."""
+        return self.extend(self.places(n, xp), n)
+
+    def places(self, n: int, xp: Any = np) -> Any:
+        """int64 [output_size(n), size]: where each tap looks when the inputs stand `stride` places apart, from 0 on.
+
+        There the kernel is turned round: its last tap looks at the first place.
+        """
         before, _ = self.window._numbers()
-        place = xp.arange(self.output_size(n), dtype=xp.int64)[:, None] + before
-        place = place - xp.arange(self.size, dtype=xp.int64) * self.window.dilation
+        outputs = xp.arange(self.output_size(n), dtype=xp.int64)[:, None] + before
+        return outputs - xp.arange(self.size, dtype=xp.int64) * self.window.dilation
+
+    def extend(self, place: Any, n: int) -> Any:
+        """The input that stands at each of these places; −1 in the gaps and outside."""
         index = place // self.window.stride
-        falls = (place % self.window.stride == 0) & (index >= 0) & (index < n)
-        return (index - OUTSIDE) * falls + OUTSIDE
+        stands = (place % self.window.stride == 0) & (index >= 0) & (index < n)
+        return (index - OUTSIDE) * stands + OUTSIDE
+
+    def span(self, n: int) -> tuple[int, int]:
+        """(first, last) of these places: all n inputs and all that the windows look at."""
+        places = self.places(n)
+        return min(int(places.min()), 0), max(int(places.max()), (n - 1) * self.window.stride)
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Steps(Sequence[Step]):
             raise GeometryError(
                 f"there is no output at {output}: the output has the shape {shape}, (channel, *position) from 0"
             )
-        channels = self._channels(output[0])
+        channels = self.channels(output[0])
         taps = [(c, *tap) for c in channels for tap in self._taps(output[1:])]
         values = np.array([self._value(c, source) for c, _, _, source in taps])
         terms = self._terms(output, taps, values)
@@ -131,7 +131,7 @@ class Steps(Sequence[Step]):
             bias = float(self.bound.bias[(*output[1:], output[0])] if unshared else self.bound.bias[output[0]])
         return Step(output, terms, bias, float(self.output[output]))
 
-    def _channels(self, output_channel: int) -> range:
+    def channels(self, output_channel: int) -> range:
         """The input channels that an output channel sees."""
         operation = self.bound.operation
         if not isinstance(operation, (spec.Convolution, spec.TransposedConvolution, spec.Unshared)):
@@ -200,21 +200,25 @@ class Steps(Sequence[Step]):
                 weights = np.ones(len(taps))
         return weights, weights * values, None
 
-    def _weights(self, output: Position, taps: list[Any]) -> Array:
-        """The weight that each term is multiplied by."""
+    def kernel(self, output: Position, channel: int) -> Array:
+        """The weights [*kernel size] that lie between an output and a channel of the input that it sees."""
         weight, operation = self.bound.weight, self.bound.operation
         assert weight is not None
         match operation:
             case spec.Convolution():
-                first = self._channels(output[0]).start
-                return np.array([weight[(output[0], c - first, *tap)] for c, tap, *_ in taps])
+                kernel: Array = weight[output[0], channel - self.channels(output[0]).start]
             case spec.TransposedConvolution():
-                d = output[0] % weight.shape[1]
-                return np.array([weight[(c, d, *tap)] for c, tap, *_ in taps])
+                kernel = weight[channel, output[0] % weight.shape[1]]
             case spec.Unshared():
-                first, own = self._channels(output[0]).start, weight[output[1:]]
-                return np.array([own[(output[0], c - first, *tap)] for c, tap, *_ in taps])
-        return np.array([weight[(c % weight.shape[0], *tap)] for c, tap, *_ in taps])
+                kernel = weight[output[1:]][output[0], channel - self.channels(output[0]).start]
+            case _:  # a weighted pooling: one kernel for all channels, or one for each
+                kernel = weight[channel % weight.shape[0]]
+        return kernel
+
+    def _weights(self, output: Position, taps: list[Any]) -> Array:
+        """The weight that each term is multiplied by."""
+        kernels = {channel: self.kernel(output, channel) for channel in self.channels(output[0])}
+        return np.array([kernels[channel][tap] for channel, tap, *_ in taps])
 
 
 def _first_largest(values: Array, reads: Any) -> int | None:

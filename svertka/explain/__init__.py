@@ -1,5 +1,42 @@
-"""What a network consists of and what its numbers come from: data first, then drawn."""
+"""What a network consists of and what its numbers come from: data first, then drawn.
 
-from svertka.explain.summaries import Row, Summary, summary
+    e = svertka.explain(svertka.nn.Conv1d(1, 1, 3), [[1, 2, 3, 4]])
+    e.print(); e.animate("conv.svg")
 
-__all__ = ["Row", "Summary", "summary"]
+The package itself can be called; it is `svertka.explain.explanation.explain`.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svertka.explain.explanation import Explanation
+    from svertka.explain.summaries import Row, Summary, summary
+
+__all__ = ["Explanation", "Row", "Summary", "summary"]
+
+
+class _Callable(ModuleType):
+    """The package as a function."""
+
+    def __call__(
+        self, what: Any, input: Any, weight: Any = None, bias: Any = None, *, flip: bool = False
+    ) -> "Explanation":
+        """See `svertka.explain.explanation.explain`."""
+        from svertka.explain.explanation import explain
+
+        return explain(what, input, weight, bias, flip=flip)
+
+
+sys.modules[__name__].__class__ = _Callable
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        room = "explanation" if name == "Explanation" else "summaries"
+        return getattr(import_module(f"svertka.explain.{room}"), name)
+    if name == "gallery":
+        return import_module("svertka.explain.gallery")
+    raise AttributeError(f"module 'svertka.explain' has no attribute {name!r}")

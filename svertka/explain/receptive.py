@@ -130,12 +130,15 @@ def followed(
     subject, *rest = args or (kwargs["input"],)
     if len(fields) > 1 or subject is not inputs[0][0]:
         return Unknown(f"{name} depends on the input through other arguments than its first")
-    return rule(*fields[0], shape, *rest, **{key: value for key, value in kwargs.items() if key != "input"})
+    try:
+        return rule(*fields[0], shape, *rest, **{key: value for key, value in kwargs.items() if key != "input"})
+    except (TypeError, ValueError, LookupError):
+        return Unknown(f"how {name} was called is not understood")
 
 
 def is_known(name: str) -> bool:
     """Whether `followed` knows the function of this name; of those, "linear" alone multiplies by weights."""
-    return name in _ELEMENTWISE or name in _CONSTANT or name in _RULES or name in _JOINING
+    return any(name in names for names in (_ELEMENTWISE, _CONSTANT, _RULES, _JOINING)) or name == "gather"
 
 
 def through(operation: spec.Operation[Any], field: Field, shape: Shape) -> Field:
@@ -173,6 +176,8 @@ def _view_through(window: Any, view: View, shape: Shape) -> View | Unknown:
         window = regular
     if isinstance(window, TransposedWindow):
         return _unevenly(window, view, shape, "the outputs of a transposed convolution see windows of different sizes")
+    if not isinstance(window, Window):
+        return Unknown(f"what a {type(window).__name__} reads is not composed")
     if view.uneven:
         return view if window == Window(1) else _unevenly(window, view, shape, view.uneven)
     return replace(view, window=view.window.then(window.at(n)))
@@ -297,6 +302,20 @@ def _statistics(first: int) -> Callable[..., Field]:
     return rule
 
 
+def _batch_norm(
+    field: tuple[View, ...],
+    shape: Shape,
+    _: Shape,
+    running_mean: Any = None,
+    *rest: Any,
+    training: Any = None,
+    **__: Any,
+) -> Field:
+    """Element by element, unless it measures this very batch."""
+    training = rest[3] if training is None and len(rest) > 3 else training
+    return _mixed(field, shape, range(2, len(shape))) if training or running_mean is None else field
+
+
 def _layer_norm(
     field: tuple[View, ...], shape: Shape, _: Shape, normalized_shape: Shape, *__: Any, **___: Any
 ) -> Field:
@@ -361,7 +380,7 @@ def _reshaped(field: tuple[View, ...], shape: Shape, result: Shape, *_: Any, **_
         if _span(result, dim) == (inner, outer):
             views.append(replace(view, dim=dim))
         else:
-            reason = view.uneven or "every element keeps the field of its place"
+            reason = view.uneven or "each element keeps the field of its own place"
             views.append(View(view.together(shape), dim, reason))
     return tuple(views)
 
@@ -409,12 +428,12 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Element by element; what doesn't change the shape, too. Batch norm as in evaluation.
+# Element by element, with broadcasting.
 _ELEMENTWISE = _names("""
     abs absolute neg negative positive sign sgn square sqrt rsqrt reciprocal exp exp2 expm1 log log2 log10 log1p
     pow rpow float_power sin cos tanh atan erf round floor ceil trunc nan_to_num clamp clip clamp_min clamp_max
     sigmoid logit relu relu6 leaky_relu rrelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh hardshrink
-    softshrink tanhshrink threshold softplus softsign logsigmoid prelu batch_norm
+    softshrink tanhshrink threshold softplus softsign logsigmoid prelu
     dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout
     to type type_as float double half bfloat16 cpu cuda contiguous clone detach alias requires_grad data real
     add sub subtract rsub mul rmul multiply div rdiv divide true_divide truediv rtruediv floor_divide floordiv remainder
@@ -433,6 +452,7 @@ _JOINING = _names("cat concat concatenate")
 _RULES: dict[str, Callable[..., Field]] = {
     "getitem": _indexed,
     "linear": _linear,
+    "batch_norm": _batch_norm,
     "instance_norm": _statistics(2),
     "group_norm": _statistics(1),
     "layer_norm": _layer_norm,

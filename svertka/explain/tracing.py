@@ -102,9 +102,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _run(model: nn.Module, input_size: Sequence[int], device: str) -> Trace:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.device(device):
-        x = torch.zeros(1, *input_size, dtype=None if parameter is None else parameter.dtype)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device=device))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.device(like.device):
+        x = torch.zeros(1, *input_size, dtype=like.dtype)
         follower = _Follower(model.eval(), x)
         hooks = [register_module_forward_pre_hook(follower.enter), register_module_forward_hook(follower.leave)]
         try:
@@ -210,7 +210,7 @@ class _Follower(TorchFunctionMode):
             self._note_field(func, name, args, kwargs, inputs, result)
         self.macs += macs
         if func is functional.run:
-            name, self.alias = self.alias or type(args[0]).__name__, ""
+            name, self.alias = self.alias or type(args[0]).__name__.lower(), ""
         if self.leaf is None and self._is_worth_a_row(name, inputs, result):
             parameters = [t for t in _tensors((args, kwargs)) if isinstance(t, nn.Parameter)]
             self._add(f"{self.scopes[-1]}.{name}".lstrip("."), name, result, parameters, macs)
@@ -258,9 +258,10 @@ def _outline(func: Any, name: str, args: Any, kwargs: Any) -> Tensor | None:
     if not isinstance(x, Tensor) or not x.is_meta:
         return None
     if isinstance(args[0], spec.Operation):
-        operation = args[0]  # a pool keeps the channels
-        shape = (*x.shape[: -operation.ndim], *operation.output_size(x.shape[-operation.ndim :]))
-        return x.new_empty(shape) if len(args) == 2 and not kwargs else None
+        operation = args[0]
+        if len(args) > 2 or kwargs or x.ndim <= operation.ndim:
+            return None
+        return x.new_empty((*x.shape[: -operation.ndim], *operation.output_size(x.shape[-operation.ndim :])))
     if name in ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "gelu", "sigmoid"):
         return torch.empty_like(x)
     if name == "batch_norm":

@@ -215,6 +215,8 @@ WHOLE = (AxisField(12, None, 0, whole=True),) * 2
         lambda x: F.linear(F.adaptive_avg_pool2d(x, 7).reshape(1, -1), torch.ones(2, 4 * 49)),
         lambda x: F.instance_norm(x),
         lambda x: F.group_norm(x, 2),
+        lambda x: F.batch_norm(x, None, None, training=True),
+        lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4), None, None, True),
         lambda x: F.layer_norm(x, x.shape[1:]),
         lambda x: x.sum(),
     ],
@@ -231,6 +233,11 @@ def test_what_is_left_out_is_not_counted_as_seen() -> None:
     assert row.receptive_field == (AxisField(1, None, 3), AxisField(3, None, 2))
 
 
+def test_batch_norm_with_known_statistics_sees_single_places() -> None:
+    row = last_row(lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4)))
+    assert row.receptive_field == (AxisField(1, 1, 0),) * 2
+
+
 def test_softmax_sees_along_its_dimension_only() -> None:
     assert last_row(lambda x: x.softmax(1)).receptive_field == (AxisField(1, 1, 0),) * 2
     assert last_row(lambda x: x.softmax(-1)).receptive_field == (AxisField(1, 1, 0), WHOLE[0])
@@ -243,7 +250,7 @@ def test_softmax_sees_along_its_dimension_only() -> None:
         (lambda x: F.interpolate(x, scale_factor=2) + 1, "upsampled places share the window"),
         (lambda x: F.conv_transpose2d(x, torch.ones(4, 1, 2, 2), stride=2), "transposed convolution"),
         (lambda x: F.adaptive_avg_pool2d(x, 5), "adaptive pooling of 12 places to 5 uses uneven windows"),
-        (lambda x: x.flatten(1), "every element keeps the field of its place"),
+        (lambda x: x.flatten(1), "each element keeps the field of its own place"),
         (lambda x: torch.cat([x, x], 2), "side by side"),
         (lambda x: x + x.transpose(2, 3), "different axes"),
         (lambda x: x @ x, "what matmul reads is not known"),

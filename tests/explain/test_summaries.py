@@ -51,7 +51,7 @@ def test_the_table_of_lenet() -> None:
     assert ["dense.0", "Linear", "512", "1", "606", "144", "1.61", "M", "all"] in shown
     assert ["Total", "1", "663", "370", "12.3", "M"] in shown
     assert ["flatten", "Flatten", "3136", "(1)"] in shown
-    assert any(line[:2] == ["(1)", "every"] for line in shown)
+    assert any(line[:2] == ["(1)", "each"] for line in shown)
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -35,6 +35,9 @@ Code = Annotated[
 ]
 Workers = Annotated[int | None, _machine(min=0, help="Decode pictures in so many at a time; by default one per core.")]
 Threads = Annotated[int | None, _machine(min=1, help="Compute with so many threads; by default one per core.")]
+ModelArguments = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument for the model; may be repeated.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -55,9 +58,7 @@ def train(
         typer.Argument(help='"digits" (the default), a folder with a folder for each class, or a folder of IDX files.'),
     ] = None,
     model: Annotated[str | None, typer.Option(help="lenet by default; or FILE.py:FACTORY, code of yours.")] = None,
-    model_arg: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument for the model; may be repeated.")
-    ] = None,
+    model_arg: ModelArguments = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; by default a fresh one under runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -112,7 +113,7 @@ def train(
     if size is not None:
         given["size"] = _sizes(size, 2, "--size", "28x28")
     if model_arg:
-        given["model_arguments"] = dict(map(_model_argument, model_arg))
+        given["model_arguments"] = _model_arguments(model_arg)
     from svertka.vision import run
 
     console = _console()
@@ -202,6 +203,7 @@ def summary(
         str | None, typer.Option("--input", metavar="CxHxW", help="Such as 3x224x224; a trained model knows its own.")
     ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Of a model that is not trained.")] = 1000,
+    model_arg: ModelArguments = None,
     as_json: AsJson = False,
     model_code: Code = None,
 ) -> None:
@@ -209,7 +211,7 @@ def summary(
     size = None if input_size is None else _sizes(input_size, 3, "--input", "3x224x224")
     from svertka import explain
 
-    network, size = _network(model, size, classes, model_code)
+    network, size = _network(model, _model_arguments(model_arg), size, classes, model_code)
     result = explain.summary(network, size)
     if as_json:
         print(json.dumps(result.to_dict()))
@@ -264,15 +266,18 @@ def _sizes(text: str, count: int, name: str, example: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _model_argument(text: str) -> tuple[str, Any]:
-    """key=value, the value read as JSON where it is some: width=2, pretrained=false, kind=plain."""
-    key, equals, value = text.partition("=")
-    if not key.isidentifier() or not equals:
-        raise DataError(f"--model-arg {text} is no argument: write it like width=2")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+def _model_arguments(texts: list[str] | None) -> dict[str, Any]:
+    """From key=value, the value read as JSON where it is some: width=2, norm=true, widths=[8,16], stem=3x3."""
+    arguments: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not key.isidentifier() or not equals:
+            raise DataError(f"--model-arg {text} is no argument: write it like width=2")
+        try:
+            arguments[key] = json.loads(value)
+        except ValueError:
+            arguments[key] = value
+    return arguments
 
 
 def _show_outcome(console: "Console", outcome: "Outcome") -> None:
@@ -293,18 +298,18 @@ def _show_outcome(console: "Console", outcome: "Outcome") -> None:
 
 
 def _network(
-    name: str, size: tuple[int, ...] | None, classes: int, code: str | None
+    name: str, arguments: dict[str, Any], size: tuple[int, ...] | None, classes: int, code: str | None
 ) -> tuple["Module", tuple[int, ...]]:
     """The network that `summary` is asked for, and the input size (channels, height, width)."""
-    from svertka import models
-    from svertka.vision.modelfile import load_model
+    from svertka.models import MODELS
+    from svertka.vision.modelfile import create_model, load_model
 
-    if Path(name).exists():
+    if name not in MODELS and Path(name).exists():
         trained = load_model(name, code)
         return trained.model, size or (trained.preprocessing.channels, *trained.preprocessing.size)
     if size is None:
         raise DataError(f"the model {name} needs an input size: add --input 3x224x224")
-    return models.create(name, size[0], classes, size=size[1:]), size
+    return create_model(name, arguments, size[0], size[1:], classes), size
 
 
 if __name__ == "__main__":

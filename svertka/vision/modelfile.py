@@ -122,7 +122,7 @@ def build_model(
     height, width = preprocessing.size
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = _create(name, arguments, classes, preprocessing)
+        model = create_model(name, arguments, preprocessing.channels, preprocessing.size, classes)
         try:
             with torch.no_grad():
                 scores = model.eval()(torch.zeros(2, preprocessing.channels, height, width))
@@ -137,6 +137,20 @@ def build_model(
         raise DataError(
             f"the model {name} turns 2 pictures into {found}: it must give float scores of shape [2, {classes}]"
         )
+    return model
+
+
+def create_model(
+    name: str, arguments: Mapping[str, Any], channels: int, size: tuple[int, ...], classes: int
+) -> torch.nn.Module:
+    """What `svertka.models.create` gives; whatever a factory raises becomes a DataError in one sentence."""
+    try:
+        model: torch.nn.Module = models.create(name, channels, classes, size=size, **arguments)
+    except SvertkaError:
+        raise
+    except Exception as error:  # a factory may raise anything, and the arguments may come from a damaged file
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        raise DataError(f"the model {name} could not be built with {dict(arguments)}: {reason}") from error
     return model
 
 
@@ -217,7 +231,7 @@ def _build(
     if not is_code(name):
         try:
             with torch.device("meta"):
-                outline = _create(name, arguments, len(classes), preprocessing)
+                outline = create_model(name, arguments, preprocessing.channels, preprocessing.size, len(classes))
         except SvertkaError as error:
             raise DataError(f"{file} names a model that does not exist: {error}") from error
         _compare(file, outline, shapes)
@@ -239,16 +253,3 @@ def _compare(file: Path, model: torch.nn.Module, found: dict[str, tuple[str, lis
                 f"{file} holds {key} as {dtype} {shape} where its model has {true_dtype} {true_shape}:"
                 " copy it again or train again"
             )
-
-
-def _create(name: str, arguments: Mapping[str, Any], classes: int, preprocessing: Preprocessing) -> torch.nn.Module:
-    try:
-        model: torch.nn.Module = models.create(
-            name, preprocessing.channels, classes, size=preprocessing.size, **arguments
-        )
-    except SvertkaError:
-        raise
-    except Exception as error:  # a factory may raise anything, and the arguments may come from a damaged file
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-        raise DataError(f"the model {name} could not be built with {dict(arguments)}: {reason}") from error
-    return model

@@ -92,7 +92,7 @@ def train(
         folder = make_folder(out, settings)
         config = write_config(folder, settings, dataset)
     show_start(console, settings, dataset, sum(parameter.numel() for parameter in model.parameters()), folder)
-    with _threads(settings.threads):
+    with torch.random.fork_rng(devices=[]), _threads(settings.threads):
         training = Training(folder, settings, config, dataset, state, model, workers, save_every, console)
         training.run()
         evaluation, split = training.final_evaluation()
@@ -116,6 +116,10 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model.to(self.settings.device)
+        if not is_code(
+            self.settings.model
+        ):  # a tenth faster, but code of the user's may view() the maps as if contiguous
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, self.settings)
         self.criterion = make_criterion(self.settings, self.dataset.train.labels, len(self.dataset.classes))
         self.batches = self._batches(self.dataset.train, self.state.skipped, shuffle=True)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from svertka.errors import DataError
 from svertka.vision.datasets import Dataset
 from svertka.vision.modelfile import is_code
@@ -69,6 +71,14 @@ class Settings:
         return cls(**{**values, "size": tuple(values["size"])})
 
 
+def _is_device(name: str) -> bool:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError):  # which one depends on how torch was built
+        return False
+    return True
+
+
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (lambda n: n >= 1, "at least 1"),
     "batch_size": (lambda n: n >= 1, "at least 1"),
@@ -80,6 +90,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "label_smoothing": (lambda share: 0 <= share < 1, "at least 0 and below 1"),
     "early_stopping": (lambda epochs: epochs >= 0, "a number of epochs, or 0 for none"),
     "threads": (lambda n: n >= 1, "at least 1"),
+    "device": (_is_device, "a device of this machine that torch can use, such as cpu"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A user's own model file: small enough to train in a test, with batch norm and dropout so that state and chance matter."""
+"""A user's own model file: small enough to train in a test, with batch norm and dropout: state and chance."""
 
 from torch import nn
 

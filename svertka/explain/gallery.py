@@ -126,7 +126,7 @@ def filters() -> tuple[Filter, ...]:
     x, y = _SOBEL, _SOBEL.T
     laplacian = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
     sobel = (("gx", x), ("gy", y))
-    products = (("gx · 8", x), ("gy · 8", y), ("smoothing · 256", _GAUSSIAN * 256))
+    products = (("gx · 8", x), ("gy · 8", y), ("g · 256", _GAUSSIAN * 256))
     return (
         _slides("slide-x", "left - right, border 0", step, (1, 1, 0, 0)),
         _slides("slide-y", "above - below, border 0", step.T, (0, 0, 1, 1)),

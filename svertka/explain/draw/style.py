@@ -60,14 +60,16 @@ DARK = {
 BOXES = {
     "input": ("input", "line", 1.0, ""),
     "padding": ("padding", "line", 1.0, "4 3"),
-    "nothing": ("", "line", 1.0, "1 4"),
+    "nothing": ("paper", "line", 1.0, "1 4"),
     "window": ("window", "window-line", 1.0, ""),
+    "window-padding": ("window", "window-line", 1.0, "4 3"),
+    "window-nothing": ("paper", "window-line", 1.0, "1 4"),
     "frame": ("", "window-line", 3.0, ""),
     "chosen": ("", "ink", 2.5, ""),
     "kernel": ("kernel", "kernel-line", 1.0, ""),
-    "idle": ("", "kernel-line", 1.0, "1 4"),
+    "idle": ("paper", "kernel-line", 1.0, "1 4"),
     "output": ("output", "output-line", 1.0, ""),
-    "to-come": ("", "output-line", 1.0, "1 4"),
+    "to-come": ("paper", "output-line", 1.0, "1 4"),
     "current": ("current", "current", 3.0, ""),
     "plain": ("", "line", 1.0, ""),
     "paper": ("paper", "", 0.0, ""),
@@ -104,7 +106,7 @@ def number(value: float, digits: int = 3) -> str:
     if not 10**-3 <= magnitude < 10**6:
         mantissa, exponent = f"{magnitude:.1e}".split("e")
         return f"{sign}{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", MINUS)
-    places = 0 if magnitude >= 1000 else max(1, digits - 1 - math.floor(math.log10(magnitude)))
+    places = 0 if magnitude >= 1000 else min(max(1, digits - 1 - math.floor(math.log10(magnitude))), digits + 1)
     text = f"{magnitude:.{places}f}"
     shortened = text.rstrip("0") if places else text
     return sign + (f"{shortened}0" if shortened.endswith(".") else shortened)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import logging
 import math
 import os
 import stat
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from svertka.errors import DataError
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it logs of damaged files to stderr
 
 MAX_PIXELS = 100_000_000
 """A picture with more pixels (10 000 × 10 000) is refused by its header, before memory is taken for it."""
@@ -144,8 +147,8 @@ class Preprocessing:
         scale = width / picture.width, height / picture.height
         box = (0.0, 0.0, float(picture.width), float(picture.height))
         if self.fit == "crop":
-            cut_x = (picture.width - width / max(scale)) / 2
-            cut_y = (picture.height - height / max(scale)) / 2
+            cut_x = max(0.0, picture.width - width / max(scale)) / 2  # rounding may leave a little less than 0
+            cut_y = max(0.0, picture.height - height / max(scale)) / 2
             box = (cut_x, cut_y, picture.width - cut_x, picture.height - cut_y)
         elif self.fit == "pad":
             width = min(width, max(1, round(picture.width * min(scale))))

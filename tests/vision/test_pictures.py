@@ -313,6 +313,16 @@ def test_any_proportions_fit(fit, shape):
     assert (result == 77).all()
 
 
+@pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
+def test_no_size_is_out_of_bounds_by_rounding(fit):
+    rng = np.random.default_rng(0)
+    for height, width, *size in rng.integers(1, 600, (500, 4)).tolist():
+        result = Preprocessing(1, (size[0] // 8 + 1, size[1] // 8 + 1), fit).from_pixels(
+            np.full((height, width), 9, np.uint8)
+        )
+        assert (result == 9).all()
+
+
 def test_scaling_down_averages_all_pixels():
     board = np.indices((64, 64)).sum(0) % 2 * 255  # without antialiasing it would come out all black or all white
     result = pixels(Preprocessing(1, (8, 8)).from_pixels(board.astype(np.uint8)))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
@@ -23,6 +22,8 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from svertka import portable, spec
 from svertka.errors import GeometryError
+from svertka.portable import remembered
+from svertka.window import integer
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -40,54 +41,66 @@ def run(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None, **op
             f"expected {operation.ndim + 1}D (unbatched) or {operation.ndim + 2}D (batched) input, "
             f"[N, C, {operation.ndim} sizes], but got an input of shape {list(x.shape)}"
         )
-    result = portable.run(operation, x[None] if unbatched else x, *tensors, **options)
+    try:
+        result = portable.run(operation, x[None] if unbatched else x, *tensors, **options)
+    except RuntimeError:
+        _explain(operation, x, *tensors)
+        raise
     if not unbatched:
         return result
     return tuple(part[0] for part in result) if isinstance(result, tuple) else result[0]
 
 
-def _remembered(build: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Parses equal arguments once. Under torch.compile, which can't follow a cache, they are parsed while tracing."""
-    cached = lru_cache(maxsize=4096)(build)
+def _explain(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None) -> None:
+    """Raises the GeometryError that tells why the operation failed, if sizes are the reason."""
+    operation.output_size(x.shape[-operation.ndim :])
+    channels, weight = x.shape[-operation.ndim - 1], tensors[0] if tensors else None
+    if weight is None:
+        return
+    match operation:
+        case spec.Convolution():
+            expected = weight.shape[1] * operation.groups
+        case spec.TransposedConvolution():
+            expected = weight.shape[0]
+        case spec.Unshared():
+            expected = weight.shape[operation.ndim + 1] * operation.groups
+        case _:  # a weighted pooling: one weight serves all channels, or each has its own
+            expected = channels if weight.shape[0] == 1 else weight.shape[0]
+    if channels != expected:
+        raise GeometryError(
+            f"weight of size {list(weight.shape)} expects an input of {expected} channels, "
+            f"but the input of shape {list(x.shape)} has {channels}"
+        )
 
-    def call(*args: Any, **_: Any) -> Any:
-        hashable = [_hashable(value) for value in args]
-        parse: Any = build if torch.compiler.is_compiling() else cached
-        return parse(*hashable)
 
-    return call
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(_hashable(item) for item in value) if isinstance(value, (list, tuple)) else value
-
-
-@_remembered
+@remembered
 def convolution_spec(
     ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: int, mode: str
 ) -> spec.Convolution:
     """The spec of a convolution, from torch's arguments."""
-    return spec.Convolution(spec.windows(ndim, kernel_size, stride, padding, dilation, mode), groups)
+    return spec.Convolution(
+        spec.windows(ndim, kernel_size, stride, padding, dilation, mode), integer(groups, "groups", 1)
+    )
 
 
-@_remembered
+@remembered
 def transposed_spec(
     ndim: int, kernel_size: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
 ) -> spec.TransposedConvolution:
     """The spec of a transposed convolution, from torch's arguments."""
     windows = spec.transposed_windows(ndim, kernel_size, stride, padding, output_padding, dilation)
-    return spec.TransposedConvolution(windows, groups)
+    return spec.TransposedConvolution(windows, integer(groups, "groups", 1))
 
 
-@_remembered
+@remembered
 def unshared_spec(
     ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: int, mode: str
 ) -> spec.Unshared:
     """The spec of an unshared convolution, from a convolution's arguments."""
-    return spec.Unshared(spec.windows(ndim, kernel_size, stride, padding, dilation, mode), groups)
+    return spec.Unshared(spec.windows(ndim, kernel_size, stride, padding, dilation, mode), integer(groups, "groups", 1))
 
 
-@_remembered
+@remembered
 def pool_spec(
     kind: type[spec.Operation[Any]],
     ndim: int,
@@ -104,30 +117,22 @@ def pool_spec(
     return kind(spec.windows(ndim, kernel_size, stride, padding, dilation, mode, ceil_mode), *details)
 
 
-@_remembered
+@remembered
 def adaptive_spec(kind: type[spec.Operation[Any]], ndim: int, output_size: Any, *details: Any) -> spec.Operation[Any]:
     """The spec of a pooling to a given output size."""
     return kind(spec.segments(ndim, output_size), *details)
 
 
-@_remembered
+@remembered
 def segments_spec(kind: type[spec.Operation[Any]], count: int | None) -> spec.Operation[Any]:
     """The spec of a pooling over nearly equal segments of one axis."""
     return kind(spec.segments(1, count, overlap=False))
 
 
-@_remembered
+@remembered
 def pad_spec(ndim: int, padding: Any, mode: str, value: float) -> spec.Pad:
     """The spec of a padding, from F.pad's argument."""
     return spec.Pad(spec.pad_windows(ndim, padding, mode), value)
-
-
-def _check_channels(x: Tensor, ndim: int, expected: int, weight: Tensor) -> None:
-    if x.ndim > ndim and x.shape[-ndim - 1] != expected:
-        raise GeometryError(
-            f"weight of size {list(weight.shape)} expects an input of {expected} channels, "
-            f"but the input of shape {list(x.shape)} has {x.shape[-ndim - 1]}"
-        )
 
 
 def _conv(
@@ -153,7 +158,6 @@ def _conv(
         [N, out_channels, *output size]; output size ⌊(n + before + after − extent) / stride⌋ + 1 on each axis.
     """
     operation = convolution_spec(ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode)
-    _check_channels(input, ndim, weight.shape[1] * groups, weight)
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -180,7 +184,6 @@ def _conv_transpose(
         [N, out_channels, *output size]; output size (n − 1)·stride − before − after + extent + output_padding.
     """
     operation = transposed_spec(ndim, weight.shape[2:], stride, padding, output_padding, groups, dilation)
-    _check_channels(input, ndim, weight.shape[0], weight)
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -212,12 +215,6 @@ def _locally_connected(
             f"but got one of shape {list(weight.shape)}"
         )
     operation = unshared_spec(ndim, weight.shape[ndim + 2 :], stride, padding, dilation, groups, padding_mode)
-    _check_channels(input, ndim, weight.shape[ndim + 1] * groups, weight)
-    if input.ndim > ndim and operation.output_size(input.shape[-ndim:]) != tuple(weight.shape[:ndim]):
-        raise GeometryError(
-            f"an unshared weight fits one input size: this one has the output size {list(weight.shape[:ndim])}, but "
-            f"the input of shape {list(input.shape)} gives {list(operation.output_size(input.shape[-ndim:]))}"
-        )
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -324,8 +321,6 @@ def _weighted_avg_pool(
             f"the weight of a weighted pooling is [channels or 1, {ndim} kernel sizes], "
             f"but got one of shape {list(weight.shape)}"
         )
-    if weight.shape[0] != 1:
-        _check_channels(input, ndim, weight.shape[0], weight)
     operation = pool_spec(
         spec.WeightedPool, ndim, tuple(weight.shape[1:]), stride, padding, dilation, False, padding_mode,
         count_include_pad,

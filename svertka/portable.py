@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,11 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.window import OUTSIDE, Segments, Window
+from svertka.errors import GeometryError
+from svertka.window import OUTSIDE, Segments, TransposedWindow, Window
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -25,6 +30,21 @@ _MAX: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVERAGE: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_MAX: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 _ADAPTIVE_AVERAGE: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+
+
+def remembered(build: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Builds once for equal arguments. Under torch.compile, which can't follow a cache, it builds while tracing."""
+    cached: Any = lru_cache(maxsize=4096, typed=True)(build)
+
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+        if torch.compiler.is_compiling():
+            return build(*args, **kwargs)
+        try:
+            return cached(*args, **kwargs)
+        except TypeError:  # a list or a symbolic size, which no cache can hold
+            return build(*args, **kwargs)
+
+    return call
 
 
 def run(operation: spec.Operation[Any], *tensors: Any, **options: Any) -> Any:
@@ -64,45 +84,63 @@ def _same_on_both_sides(windows: Sequence[Window], size: Sequence[int]) -> tuple
     return None
 
 
+@remembered
+def _convolved_by_torch(windows: Sequence[Window], size: Sequence[int]) -> Any:
+    """torch's (stride, padding, dilation) for these windows on this size; the padding is None if torch can't do it."""
+    stride, dilation = tuple(w.stride for w in windows), tuple(w.dilation for w in windows)
+    return stride, _same_on_both_sides(windows, size), dilation
+
+
 def _convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    windows = operation.windows
-    padding = _same_on_both_sides(windows, x.shape[2:])
+    stride, padding, dilation = _convolved_by_torch(operation.windows, x.shape[2:])
     if padding is None:
-        x, padding = pad(x, windows), (0,) * operation.ndim
-    stride, dilation = [w.stride for w in windows], [w.dilation for w in windows]
+        x, padding = pad(x, operation.windows), (0,) * operation.ndim
     return _CONV[operation.ndim - 1](x, weight, bias, stride, padding, dilation, operation.groups)
 
 
+@remembered
+def _transposed_by_torch(windows: Sequence[TransposedWindow]) -> Any:
+    """torch's (stride, padding, output_padding, dilation), and what F.pad must then cut off."""
+    forward = [w.window for w in windows]
+    stride, padding, dilation = _convolved_by_torch(forward, (0,) * len(forward))
+    crop = [-side for w in reversed(forward) for side in w.pads(0)] if padding is None else []
+    return stride, padding or (0,) * len(forward), tuple(w.output_padding for w in windows), dilation, crop
+
+
 def _transposed(operation: spec.TransposedConvolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    windows = [w.window for w in operation.windows]
-    extra = [w.output_padding for w in operation.windows]
-    stride, dilation = [w.stride for w in windows], [w.dilation for w in windows]
-    padding = _same_on_both_sides(windows, x.shape[2:])
-    crop = [-side for w in reversed(windows) for side in w.pads(0)] if padding is None else []
-    y = _CONV_TRANSPOSE[operation.ndim - 1](
-        x, weight, bias, stride, padding or (0,) * operation.ndim, extra, operation.groups, dilation
-    )
+    stride, padding, extra, dilation, crop = _transposed_by_torch(operation.windows)
+    convolve = _CONV_TRANSPOSE[operation.ndim - 1]
+    y = convolve(x, weight, bias, stride, padding, extra, operation.groups, dilation)
     return F.pad(y, crop) if crop else y
 
 
 def _unshared(operation: spec.Unshared, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     ndim, groups = operation.ndim, operation.groups
+    outputs = operation.output_size(x.shape[2:])
+    if tuple(weight.shape[:ndim]) != outputs:
+        raise GeometryError(
+            f"an unshared weight fits one input size: this one has the output size {list(weight.shape[:ndim])}, but "
+            f"the input of size {list(x.shape[2:])} gives {list(outputs)}"
+        )
     values, _ = gather(x, operation.windows, 0.0)
-    outputs = values.shape[2:-1]
-    values = values.reshape(x.shape[0], groups, -1, math.prod(outputs), values.shape[-1])
-    kernels = weight.reshape(math.prod(outputs), groups, -1, values.shape[2], values.shape[-1])
+    values = values.reshape(x.shape[0], groups, x.shape[1] // groups, math.prod(outputs), values.shape[-1])
+    kernels = weight.reshape(math.prod(outputs), groups, weight.shape[ndim] // groups, *values.shape[2::2])
     y = torch.einsum("ngcok,ogdck->ngdo", values, kernels).reshape(x.shape[0], weight.shape[ndim], *outputs)
-    return y if bias is None else y + bias.movedim(-1, 0)
+    return y if bias is None else y + bias.movedim(-1, 0).to(y.dtype)  # autocast lowers the product alone
 
 
+@remembered
 def _pooled_by_torch(windows: Sequence[Any], size: Sequence[int], largest_dilation: float = math.inf) -> Any:
     """torch's (kernel_size, stride, padding, dilation, ceil_mode) for these windows on this size, or None."""
-    if not all(isinstance(w, Window) and w.dilation <= largest_dilation for w in windows):
+    # Where a gap between taps can skip the whole input, torch names a place outside it, and writes its gradient there.
+    pairs = zip(windows, size, strict=True)
+    fits = (isinstance(w, Window) and w.dilation <= n and w.dilation <= largest_dilation for w, n in pairs)
+    if not all(fits):
         return None
     padding = _same_on_both_sides(windows, size)
     if padding is None or any(2 * p > w.size for p, w in zip(padding, windows, strict=True)):
         return None
-    sizes, strides, dilations = ([getattr(w, name) for w in windows] for name in ("size", "stride", "dilation"))
+    sizes, strides, dilations = (tuple(getattr(w, name) for w in windows) for name in ("size", "stride", "dilation"))
     return sizes, strides, padding, dilations, windows[0].ceil_mode
 
 
@@ -118,8 +156,7 @@ def _max(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) ->
         return _MAX[axis](x, *geometry_arguments, ceil_mode=ceil_mode, return_indices=return_indices)
     if _adaptive(windows):
         return _ADAPTIVE_MAX[axis](x, operation.output_size(size), return_indices=return_indices)
-    lowest = -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
-    values, index = gather(x, windows, lowest)
+    values, index = gather(x, windows, _lowest(x.dtype))
     largest, tap = values.max(dim=-1)
     if not return_indices:
         return largest
@@ -129,12 +166,16 @@ def _max(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) ->
     return largest, torch.where(chosen == OUTSIDE, first, chosen)
 
 
+def _lowest(dtype: torch.dtype) -> float:
+    return -math.inf if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype).min
+
+
 def _window_sum(operation: spec.Operation[Any], x: Tensor) -> Any:
     windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
     if _adaptive(windows):
         count = geometry.taps(windows, size, "taps_inside", torch).to(x.device)
         return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size)) * count
-    if all(isinstance(w, Window) and w.dilation == 1 for w in windows):
+    if x.is_floating_point() and all(isinstance(w, Window) and w.dilation == 1 for w in windows):
         # torch's mean, times the taps: its 1-d pooling has no divisor of its own.
         kernel, stride = [w.size for w in windows], [w.stride for w in windows]
         return _AVERAGE[axis](pad(x, windows), kernel, stride) * math.prod(kernel)
@@ -144,19 +185,27 @@ def _window_sum(operation: spec.Operation[Any], x: Tensor) -> Any:
 def _average(operation: spec.AveragePool, x: Tensor) -> Any:
     windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
     if operation.divisor is not None:
-        return _window_sum(operation, x) / operation.divisor
-    if _adaptive(windows):
-        return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size))
-    arguments = _pooled_by_torch(windows, size, largest_dilation=1)
+        return _divided(_window_sum(operation, x), operation.divisor)
+    arguments = _pooled_by_torch(windows, size, 1)
     if arguments is not None:
         kernel, stride, padding, _, ceil_mode = arguments
-        return _AVERAGE[axis](x, kernel, stride, padding, ceil_mode, operation.count_include_pad)
+        # torch's 3-d average refuses an input that is smaller than the kernel, padded or not.
+        if axis < 2 or all(k <= n for k, n in zip(kernel, size, strict=True)):
+            return _AVERAGE[axis](x, kernel, stride, padding, ceil_mode, operation.count_include_pad)
+    if _adaptive(windows):
+        return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size))
     counted = "taps_on_line" if operation.count_include_pad else "taps_inside"
-    return _window_sum(operation, x) / geometry.taps(windows, size, counted, torch).to(x.device)
+    return _divided(_window_sum(operation, x), geometry.taps(windows, size, counted, torch).to(x.device))
+
+
+def _divided(total: Tensor, count: Any) -> Tensor:
+    """The mean; that of integers is cut to an integer, as in torch."""
+    inexact = total.is_floating_point() or total.is_complex()
+    return torch.div(total, count, rounding_mode=None if inexact else "trunc")
 
 
 def _lp(operation: spec.LpPool, x: Tensor) -> Any:
-    p, magnitude = operation.p, x.abs()
+    p, magnitude = operation.p, (x.abs() if x.is_floating_point() or x.is_complex() else x.float().abs())
     if p == math.inf:  # a window that reads no input gives 0, like every other p
         return _max(spec.MaxPool(operation.windows), magnitude).clamp(min=0)
     total = _window_sum(operation, _power(magnitude, p))
@@ -173,26 +222,28 @@ def _power(x: Tensor, p: float) -> Tensor:
 
 def _weighted(operation: spec.WeightedPool, x: Tensor, weight: Tensor) -> Tensor:
     windows, channels = operation.windows, x.shape[1]
+    weight = weight / weight.flatten(1).sum(1).view(-1, *(1,) * operation.ndim)
     kernel = weight.expand(channels, *weight.shape[1:])[:, None]
     convolution = spec.Convolution(windows, groups=channels)
     total = _convolution(convolution, x, kernel, None)
     if operation.count_include_pad:
-        return total / weight.flatten(1).sum(1).view(-1, *(1,) * operation.ndim)
-    ones = torch.ones((1, channels, *x.shape[2:]), dtype=x.dtype, device=x.device)
-    return total / _convolution(convolution, ones, kernel, None)
+        return total
+    return total / _convolution(convolution, torch.ones_like(x[:1]), kernel, None)
 
 
 def _stochastic(operation: spec.StochasticPool, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     values, _ = gather(x.clamp(min=0), operation.windows, 0.0)
+    values = values.to(torch.promote_types(x.dtype, torch.float32))  # sums of half precision would run full
     total = values.sum(-1)
     if not operation.sample:
         weights = values / torch.where(total == 0, 1.0, total)[..., None]
-        return (weights * values).sum(-1)
+        return (weights * values).sum(-1).to(x.dtype)
     running = values.detach().cumsum(-1)
-    draw = torch.rand(running.shape[:-1], generator=generator, dtype=x.dtype, device=x.device)
+    draw = torch.rand(running.shape[:-1], generator=generator, dtype=values.dtype, device=x.device)
     tap = (running <= (draw * running[..., -1])[..., None]).sum(-1, keepdim=True)
     drawn = values.gather(-1, tap.clamp(max=values.shape[-1] - 1))[..., 0]
-    return torch.where((total > 0) & total.isfinite(), drawn, total)  # else 0, ∞ or NaN
+    total = total.detach()  # 0, ∞ or NaN where nothing can be drawn
+    return torch.where((total > 0) & total.isfinite(), drawn, total).to(x.dtype)
 
 
 def _pad(operation: spec.Pad, x: Tensor) -> Tensor:
@@ -213,7 +264,7 @@ def segment_pool(x: Tensor, boundaries: Tensor, kind: str) -> Tensor:
     inside = (place >= edges[:, :-1, None]) & (place < edges[:, 1:, None])  # [N, S, L]
     taps, inside = x[:, :, None, :], inside[:, None]
     if kind == "max":
-        return taps.masked_fill(~inside, -math.inf).max(-1).values
+        return taps.masked_fill(~inside, _lowest(x.dtype)).max(-1).values
     return taps.masked_fill(~inside, 0.0).sum(-1) / inside.sum(-1)
 
 

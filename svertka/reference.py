@@ -93,8 +93,8 @@ def avg_pool(
     """Σ_t X / (number of taps), of those on the input and its padding or (not `count_include_pad`) on the input."""
     x = np.asarray(x)
     count = geometry.taps(windows, x.shape[2:], "taps_on_line" if count_include_pad else "taps_inside")
-    total = _shaped(taps(x, windows).sum(-1), None, windows, x)
     with np.errstate(invalid="ignore"):
+        total = _shaped(taps(x, windows).sum(-1), None, windows, x)
         return total / (count if divisor is None else divisor)
 
 
@@ -137,9 +137,9 @@ def stochastic_pool(x: npt.ArrayLike, windows: Sequence[AxisWindow], draw: npt.A
 
 
 def k_max_pool(x: npt.ArrayLike, k: int) -> Array:
-    """The k largest of the last axis in the order they stand in; of equal ones those that stand first."""
+    """The k largest of the last axis in the order they stand in; of equal ones the first, NaN above all."""
     x = np.asarray(x, dtype=np.float64)
-    largest = np.argsort(-x, axis=-1, kind="stable")[..., :k]
+    largest = np.lexsort((-x, ~np.isnan(x)))[..., :k]
     return np.take_along_axis(x, np.sort(largest, axis=-1), -1)
 
 

@@ -6,7 +6,7 @@ equal specs are the same operation. The functions at the end turn torch's argume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,7 @@ from svertka.errors import GeometryError
 from svertka.window import Segments, TransposedWindow, Window, check_mode, integer
 
 PoolWindow = Window | Segments
+R = TypeVar("R")
 W = TypeVar("W", Window, TransposedWindow, Window | Segments, covariant=True)
 
 
@@ -30,7 +31,7 @@ class Operation(Generic[W]):
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Spatial output size for a spatial input size."""
-        return tuple(window.output_size(n) for window, n in zip(self.windows, size, strict=True))
+        return on_each_axis(lambda window, n: window.output_size(n), self.windows, size)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,20 @@ class Pad(Operation[Window]):
     value: float = 0.0
 
 
+def on_each_axis(function: Callable[..., R], *arguments: Sequence[Any]) -> tuple[R, ...]:
+    """The function of each axis' arguments; what it raises names the axis, if there are several."""
+    results: list[R] = []
+    for values in zip(*arguments, strict=True):
+        try:
+            results.append(function(*values))
+        except GeometryError as error:
+            if len(arguments[0]) == 1:
+                raise
+            axis = ("depth", "height", "width")[len(results) - len(arguments[0])]
+            raise GeometryError(f"{axis}: {error}") from None
+    return tuple(results)
+
+
 def per_axis(value: Any, ndim: int, name: str) -> tuple[Any, ...]:
     """One value for each axis, as torch reads it: a number or name serves all; a tuple of one serves all, too."""
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -132,14 +147,20 @@ def windows(
     Raises:
         GeometryError: naming the argument that cannot be used.
     """
-    axes = zip(
+
+    def window(size: int, step: int, gap: int, pad: Any) -> Window:
+        window = Window(size, step, gap, pad, mode, ceil_mode)
+        if not isinstance(window.padding, str) and min(window.padding) < 0:
+            raise GeometryError(f"padding={pad} is negative: only a Pad layer can cut inputs off")
+        return window
+
+    return on_each_axis(
+        window,
         per_axis(kernel_size, ndim, "kernel_size"),
         per_axis(stride, ndim, "stride"),
         per_axis(dilation, ndim, "dilation"),
         per_axis(padding, ndim, "padding"),
-        strict=True,
     )
-    return tuple(Window(size, step, gap, pad, mode, ceil_mode) for size, step, gap, pad in axes)
 
 
 def transposed_windows(
@@ -147,7 +168,7 @@ def transposed_windows(
 ) -> tuple[TransposedWindow, ...]:
     """The windows of a transposed convolution, from torch's arguments; `padding` in numbers."""
     forward = windows(ndim, kernel_size, stride, padding, dilation)
-    return tuple(map(TransposedWindow, forward, per_axis(output_padding, ndim, "output_padding")))
+    return on_each_axis(TransposedWindow, forward, per_axis(output_padding, ndim, "output_padding"))
 
 
 def pad_windows(ndim: int, padding: Any, mode: str = "zeros") -> tuple[Window, ...]:

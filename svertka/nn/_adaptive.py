@@ -11,11 +11,6 @@ from svertka import functional as F
 from svertka import spec
 from svertka.errors import GeometryError
 
-_MAX = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
-_AVERAGE = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-_LP = (F.adaptive_lp_pool1d, F.adaptive_lp_pool2d, F.adaptive_lp_pool3d)
-_PAD = (F.pad1d, F.pad2d, F.pad3d)
-
 
 class _AdaptiveMaxPool:
     """torch.nn's maximum pooling to a given output size: a number, or one or None (keep) for each axis."""
@@ -29,7 +24,7 @@ class _AdaptiveMaxPool:
 
     def forward(self: Any, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size], or a pair of it and the indices."""
-        return _MAX[self._ndim - 1](input, self.output_size, self.return_indices)
+        return F.run(self.operation, input, return_indices=self.return_indices)
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool, nn.AdaptiveMaxPool1d):
@@ -60,9 +55,9 @@ class _AdaptiveAvgPool:
         """The layer's spec."""
         return F.adaptive_spec(spec.AveragePool, self._ndim, self.output_size)
 
-    def forward(self: Any, input: Tensor) -> Tensor:
+    def forward(self: Any, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size]."""
-        return _AVERAGE[self._ndim - 1](input, self.output_size)
+        return F.run(self.operation, input)
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool, nn.AdaptiveAvgPool1d):
@@ -103,9 +98,9 @@ class _AdaptiveLPPool(nn.Module):
         """The layer's spec."""
         return F.adaptive_spec(spec.LpPool, self._ndim, self.output_size, self.norm_type)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size]."""
-        return _LP[self._ndim - 1](input, self.norm_type, self.output_size)
+        return F.run(self.operation, input)
 
     def extra_repr(self) -> str:
         """The arguments, for `print(layer)`."""
@@ -289,9 +284,9 @@ class _Pad(nn.Module):
         """The layer's spec, from its attributes as they are now."""
         return F.pad_spec(self._ndim, self.padding, self.mode, self.value)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *padded size]."""
-        return _PAD[self._ndim - 1](input, self.padding, self.mode, self.value)
+        return F.run(self.operation, input)
 
     def extra_repr(self) -> str:
         """The arguments, for `print(layer)`."""

@@ -15,10 +15,7 @@ from svertka import functional as F
 from svertka import spec
 from svertka.errors import GeometryError
 from svertka.functional import Padding, Sizes
-
-_CONV = (F.conv1d, F.conv2d, F.conv3d)
-_CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-_LOCALLY_CONNECTED = (F.locally_connected1d, F.locally_connected2d, F.locally_connected3d)
+from svertka.window import integer
 
 
 class _Conv:
@@ -70,12 +67,9 @@ class _Conv:
             self._ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
         )
 
-    def forward(self: Any, input: Tensor) -> Tensor:
-        """[N, in_channels, *size] → [N, out_channels, *output size]."""
-        return _CONV[self._ndim - 1](
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-            padding_mode=self.padding_mode,
-        )  # fmt: skip
+    def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+        # torch's `forward` and its subclasses with weights of their own making end up here.
+        return F.run(self.operation, input, weight, bias)
 
 
 class Conv1d(_Conv, nn.Conv1d):
@@ -114,14 +108,17 @@ class _ConvTranspose:
             self._ndim, self.kernel_size, self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )
 
-    def forward(self: Any, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+    def forward(self: Any, input: Tensor, output_size: Sequence[int] | None = None) -> Any:
         """[N, in_channels, *size] → [N, out_channels, *output size]; `output_size` chooses the output padding."""
-        padding = self._output_padding(
-            input, output_size, self.stride, self.padding, self.kernel_size, self._ndim, self.dilation
-        )
-        return _CONV_TRANSPOSE[self._ndim - 1](
-            input, self.weight, self.bias, self.stride, self.padding, padding, self.groups, self.dilation
-        )
+        operation = self.operation
+        if output_size is not None:
+            extra = self._output_padding(
+                input, output_size, self.stride, self.padding, self.kernel_size, self._ndim, self.dilation
+            )
+            operation = F.transposed_spec(
+                self._ndim, self.kernel_size, self.stride, self.padding, tuple(extra), self.groups, self.dilation
+            )
+        return F.run(operation, input, self.weight, self.bias)
 
 
 class ConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d):
@@ -232,7 +229,7 @@ class _LocallyConnected(LazyModuleMixin, nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if in_channels % groups or out_channels % groups:
+        if in_channels % integer(groups, "groups", 1) or out_channels % groups:
             raise GeometryError(f"in_channels={in_channels} and out_channels={out_channels} must divide by {groups=}")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = spec.per_axis(kernel_size, self._ndim, "kernel_size")
@@ -272,12 +269,9 @@ class _LocallyConnected(LazyModuleMixin, nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """[N, in_channels, *size] → [N, out_channels, *output size]."""
-        return _LOCALLY_CONNECTED[self._ndim - 1](
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-            padding_mode=self.padding_mode,
-        )  # fmt: skip
+        return F.run(self.operation, input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """The arguments, for `print(layer)`."""

@@ -12,16 +12,6 @@ from svertka import spec
 from svertka.errors import GeometryError
 from svertka.functional import Padding, Sizes
 
-_MAX = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
-_AVERAGE = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-_LP = (F.lp_pool1d, F.lp_pool2d, F.lp_pool3d)
-_WEIGHTED = (F.weighted_avg_pool1d, F.weighted_avg_pool2d, F.weighted_avg_pool3d)
-_STOCHASTIC = (F.stochastic_pool1d, F.stochastic_pool2d, F.stochastic_pool3d)
-_ADAPTIVE_MAX = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
-_ADAPTIVE_AVERAGE = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-_ADAPTIVE_LP = (F.adaptive_lp_pool1d, F.adaptive_lp_pool2d, F.adaptive_lp_pool3d)
-_PAD = (F.pad1d, F.pad2d, F.pad3d)
-
 
 class _Pool(nn.Module):
     """The windows that every pooling layer has; `_details` is what its spec adds to them."""
@@ -53,9 +43,16 @@ class _Pool(nn.Module):
             self.stride = self.kernel_size
         self.operation  # noqa: B018
 
+    def forward(self, input: Tensor) -> Any:
+        """[N, C, *size] → [N, C, *output size]."""
+        return F.run(self.operation, input)
+
     def extra_repr(self) -> str:
         """The arguments that describe the window, for `print(layer)`."""
-        names = ["norm_type", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "padding_mode"]
+        names = [
+            "norm_type", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "padding_mode",
+            "return_indices", "count_include_pad", "divisor_override", "generator",
+        ]  # fmt: skip
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names if hasattr(self, name))
 
 
@@ -86,10 +83,7 @@ class _MaxPool(_Pool):
 
     def forward(self: Any, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size], or a pair of it and the indices."""
-        return _MAX[self._ndim - 1](
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices,
-            padding_mode=self.padding_mode,
-        )  # fmt: skip
+        return F.run(self.operation, input, return_indices=self.return_indices)
 
 
 class MaxPool1d(_MaxPool, nn.MaxPool1d):
@@ -143,13 +137,6 @@ class _AvgPool(_Pool):
     def _details(self) -> tuple[Any, ...]:
         return self.count_include_pad, self.divisor_override
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[N, C, *size] → [N, C, *output size]."""
-        return _AVERAGE[self._ndim - 1](
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-            self.divisor_override, dilation=self.dilation, padding_mode=self.padding_mode,
-        )  # fmt: skip
-
 
 class AvgPool1d(_AvgPool, nn.AvgPool1d):
     """Average pooling of [N, C, length]; arguments as in `_AvgPool`."""
@@ -197,13 +184,6 @@ class _LPPool(_Pool):
 
     def _details(self) -> tuple[Any, ...]:
         return (self.norm_type,)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[N, C, *size] → [N, C, *output size]."""
-        return _LP[self._ndim - 1](
-            input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode,
-            padding=self.padding, dilation=self.dilation, padding_mode=self.padding_mode,
-        )  # fmt: skip
 
 
 class LPPool1d(_LPPool, nn.LPPool1d):
@@ -283,12 +263,9 @@ class _WeightedAvgPool(_Pool):
     def _details(self) -> tuple[Any, ...]:
         return (self.count_include_pad,)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size]."""
-        return _WEIGHTED[self._ndim - 1](
-            input, self.weight, self.stride, self.padding, self.count_include_pad,
-            dilation=self.dilation, padding_mode=self.padding_mode,
-        )  # fmt: skip
+        return F.run(self.operation, input, self.weight)
 
 
 class WeightedAvgPool1d(_WeightedAvgPool):
@@ -339,12 +316,9 @@ class _StochasticPool(_Pool):
     def _details(self) -> tuple[Any, ...]:
         return (self.training,)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size]."""
-        return _STOCHASTIC[self._ndim - 1](
-            input, self.kernel_size, self.stride, self.padding, self.training, dilation=self.dilation,
-            ceil_mode=self.ceil_mode, padding_mode=self.padding_mode, generator=self.generator,
-        )  # fmt: skip
+        return F.run(self.operation, input, generator=self.generator)
 
 
 class StochasticPool1d(_StochasticPool):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from scipy.sparse import csr_array
 
+    from svertka.explain.cost import Costs
     from svertka.explain.draw.frames import Frames
 
 
@@ -72,6 +73,13 @@ class Explanation:
             "output": self.output.tolist(),
             "steps": [step.to_dict() for step in self.steps],
         }
+
+    @property
+    def cost(self) -> Costs:
+        """Parameters, multiply-adds and bytes, beside those of other layers of the same shape."""
+        from svertka.explain.cost import costs
+
+        return costs(self.bound, self.x.shape)
 
     def matrix(self) -> csr_array:
         """The operation as a SciPy sparse matrix; see `svertka.explain.matrix`."""

@@ -248,7 +248,8 @@ def _called(func: Any, name: str, args: Any, kwargs: Any) -> tuple[Any, int]:
         result = func(*args, **kwargs)
     if func is functional.run:
         operation, x, *rest = args
-        return result, multiply_adds(operation, x, next(_tensors(result)), *rest[:1])
+        weight = rest[0].shape if rest and rest[0] is not None else None
+        return result, multiply_adds(operation, x.shape, next(_tensors(result)).shape, weight)
     return result, result.numel() * args[0].shape[-1] if name == "linear" else 0
 
 

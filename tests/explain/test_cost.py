@@ -1,16 +1,24 @@
-"""Multiply-adds held against published figures, the lecture's, and torch's own counter."""
+"""Costs held against published figures, the lecture's, brute force, and torch's own counter."""
 
+import io
+import json
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import svertka
 from svertka import models
 from svertka import nn as ours
+from svertka.errors import GeometryError
 from svertka.explain import summary
+from svertka.explain.cost import costs
 
 
 @pytest.mark.parametrize(
@@ -89,3 +97,77 @@ def test_functions_in_the_forward_method_are_counted(forward: Callable[[Tensor],
             return forward(x)
 
     assert summary(Net(), (4, 6, 6)).macs == expected
+
+
+def test_a_dense_layer_from_picture_to_picture_beside_a_convolution() -> None:
+    found = costs(nn.Conv2d(3, 3, 3, padding=1, bias=False), (3, 256, 256))
+    assert found.inputs == found.outputs == 196_608
+    assert found.others["dense"].weights == 38_654_705_664
+
+
+def test_from_tensor_to_tensor() -> None:
+    found = costs(nn.Conv2d(3, 6, 5), (3, 32, 32))
+    assert (found.weights, found.parameters, found.macs, found.flops) == (450, 456, 352_800, 705_600)
+    assert found.others["dense"].parameters == 14_455_392
+    assert found.others["unshared"].parameters == 28 * 28 * 456
+    assert found.bytes == 4 * (3072 + 456 + 4704)
+    assert found.intensity == 705_600 / found.bytes
+    assert found.count(bias=True) == 352_800 + 4704
+    assert found.count(flops=True, bias=True) == 705_600 + 4704
+
+
+def test_regular_beside_separable() -> None:
+    found = costs(ours.Conv2d(3, 16, 3, padding="same", bias=False), (3, 128, 128))
+    separable = found.others["separable"]
+    assert (found.weights, found.macs) == (432, 7_077_888)
+    assert (separable.weights, separable.macs) == (75, 1_228_800)
+    actual = summary(ours.SeparableConv2d(3, 16, 3, 2, "same_upper"), (3, 13, 9))
+    separable = costs(ours.Conv2d(3, 16, 3, 2, "same_upper"), (3, 13, 9)).others["separable"]
+    assert (separable.parameters, separable.macs) == (actual.parameters, actual.macs)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ours.Conv2d(4, 6, (3, 2), (2, 1), [(1, 0), (2, 3)], (1, 2), groups=2),
+        ours.Conv2d(4, 6, 3, padding=2, padding_mode="circular"),
+        ours.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2),
+        ours.LocallyConnected2d(4, 6, 3, (5, 7), padding=1),
+        ours.WeightedAvgPool2d(3, 2, 1),
+    ],
+)
+def test_taps_that_read_nothing_are_counted_by_the_steps(layer: nn.Module) -> None:
+    """The steps list every term; the matrix that they make has none on the padding."""
+    e = svertka.explain(layer, np.ones((4, 5, 7)))
+    terms = [term for step in e.steps for term in step.terms]
+    assert e.cost.macs_inside == e.cost.count(padding=False) == sum(term.source is not None for term in terms)
+    if not isinstance(layer, ours.ConvTranspose2d):
+        assert e.cost.macs == len(terms)
+    if isinstance(layer, (ours.Conv2d, ours.LocallyConnected2d)):
+        other = e.cost.others["unshared" if isinstance(layer, ours.Conv2d) else "convolution"]
+        assert (other.macs, other.macs_inside) == (e.cost.macs, e.cost.macs_inside)
+
+
+def test_layers_without_weights_multiply_nothing() -> None:
+    found = costs(nn.MaxPool2d(2), (3, 8, 8))
+    assert (found.parameters, found.macs, found.macs_inside, found.others) == (0, 0, 0, {})
+    assert found.bytes == 4 * 3 * (64 + 16)
+    assert costs(ours.KMaxPool1d(3), (2, 9)).outputs == 6
+
+
+def test_costs_as_a_table_and_as_json() -> None:
+    found = costs(nn.Conv2d(3, 6, 5), (3, 32, 32))
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(found)
+    shown = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+    assert shown[0] == "3×32×32 → 6×28×28"
+    assert "weights and biases 456 357 504 14 455 392 99" in shown
+    read = json.loads(json.dumps(found.to_dict()))
+    assert read["others"]["dense"]["parameters"] == 14_455_392
+    assert math.prod(read["shapes"][1]) == read["outputs"] == 4704
+
+
+@pytest.mark.parametrize(("shape", "words"), [((1, 9, 9), "takes 3 channels"), ((3, 9), "2 sizes"), ((3, 2, 9), "tap")])
+def test_costs_of_what_does_not_fit(shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(GeometryError, match=words):
+        costs(nn.Conv2d(3, 6, 5), shape)

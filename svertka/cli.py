@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from svertka.commands import explain, pictures
 from svertka.errors import DataError, SvertkaError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from svertka.vision.run import Outcome
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
+app.add_typer(explain.app, name="explain", help="Show how the numbers of a layer or of a trained network come to be.")
 
 _data = partial(typer.Option, rich_help_panel="Data")
 _optimisation = partial(typer.Option, rich_help_panel="Optimisation")
@@ -217,6 +219,9 @@ def summary(
         print(json.dumps(result.to_dict()))
     else:
         _console().print(result.table())
+
+
+app.command("filter")(pictures.filters)
 
 
 def main() -> NoReturn:

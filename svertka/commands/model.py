@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,9 @@ def model(
     layer: Annotated[str, typer.Option(metavar="NAME", help="A convolution, pooling or padding in the network.")],
     at: Annotated[str, typer.Option(metavar="C,Y,X", help="Channel and place in the layer's output, from 0.")],
     terms: Annotated[int, typer.Option(min=1, help="How many terms to show; the rest is summed up.")] = 20,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write the picture with what the number sees framed.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all terms.")] = False,
     model_code: Annotated[
         str | None, typer.Option("--model-code", metavar="FILE.py:FACTORY", help="Code that builds the model.")
@@ -38,6 +42,7 @@ def model(
     from svertka.explain import parsing
     from svertka.explain.explanation import explain
     from svertka.vision.modelfile import load_model
+    from svertka.vision.pictures import printable
 
     trained = load_model(path, model_code)
     chosen = _layer(trained, layer)
@@ -47,16 +52,20 @@ def model(
     place = parsing.position(at, e.output.shape)
     step, field = e.at(*place), _receptive_field(trained, layer, place)
     itself = float(computed[place])
+    if out is not None:
+        _save_framed(pixels.numpy(), field, out)
     if as_json:
         seen = field if isinstance(field, str) else [{"first": a, "last": b} for a, b in field]
         result = {"layer": layer, "title": e.title, "computed": itself, "receptive_field": seen}
         print(json.dumps({**result, "step": step.to_dict()}, ensure_ascii=False))
         return
-    out = showing.console()
-    _print_number(out, layer, e, step, itself, terms)
+    console = showing.console()
+    _print_number(console, layer, e, step, itself, terms)
     if calls > 1:
-        out.print(f"The network calls {layer} {calls} times: this is the first call.")
-    _print_field(out, pixels.numpy(), field)
+        console.print(f"The network calls {layer} {calls} times: this is the first call.")
+    _print_field(console, pixels.numpy(), field)
+    if out is not None:
+        console.print(f"The picture with the frame is in {printable(out)}.", markup=False, soft_wrap=True)
 
 
 def _layer(trained: TrainedModel, name: str) -> torch.nn.Module:
@@ -80,7 +89,8 @@ def _activations(trained: TrainedModel, layer: torch.nn.Module, pixels: torch.Te
     calls: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def keep(_: Any, inputs: Any, output: Any) -> None:
-        calls.append((inputs[0].detach()[0], (output[0] if isinstance(output, tuple) else output).detach()[0]))
+        values = output[0] if isinstance(output, tuple) else output
+        calls.append((inputs[0][0].clone(), values[0].clone()))  # the next layer may work in place
 
     hook = layer.register_forward_hook(keep)
     try:
@@ -131,11 +141,34 @@ def _print_field(out: Console, pixels: Any, field: list[tuple[int, int]] | str) 
         out.print(f"\nOf the picture: {field}.", markup=False)
         return
     height, width = pixels.shape[1:]
-    inside = [(max(a, 0), min(b, n - 1)) for (a, b), n in zip(field, (height, width), strict=True)]
-    out.print(
-        f"\nIt sees rows {inside[0][0]}–{inside[0][1]} and columns {inside[1][0]}–{inside[1][1]} of the picture as the "
-        f"network gets it, {width} × {height} pixels" + (" (the rest is padding)" if inside != field else "")
-    )
+    inside = _inside(field, (height, width))
     (top, bottom), (left, right) = inside
+    out.print(
+        f"\nIt sees rows {top}–{bottom} and columns {left}–{right} of the picture as the network gets it, {width} × "
+        f"{height} pixels{' (the rest is padding)' if inside != field else ''}:"
+        + (" mean of red, green and blue" if len(pixels) == 3 else "")
+    )
     if top <= bottom and left <= right:
-        showing.print_array(out, pixels[:, top : bottom + 1, left : right + 1].astype(float))
+        showing.print_array(out, pixels[:, top : bottom + 1, left : right + 1].mean(0, keepdims=True).round())
+
+
+def _inside(field: list[tuple[int, int]], size: tuple[int, int]) -> list[tuple[int, int]]:
+    return [(max(first, 0), min(last, n - 1)) for (first, last), n in zip(field, size, strict=True)]
+
+
+def _save_framed(pixels: Any, field: list[tuple[int, int]] | str, path: Path) -> None:
+    """The picture, enlarged by a whole number, with a frame around what the number sees."""
+    from PIL import Image, ImageDraw
+
+    from svertka.explain.draw.style import LIGHT
+    from svertka.explain.gallery import save_figure
+
+    if isinstance(field, str):
+        raise DataError(f"there is nothing to frame, {field}: leave --out away")
+    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy()).convert("RGB")
+    times = max(1, 512 // max(picture.size))
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+    (top, bottom), (left, right) = _inside(field, pixels.shape[1:])
+    box = (left * times, top * times, (right + 1) * times - 1, (bottom + 1) * times - 1)
+    ImageDraw.Draw(picture).rectangle(box, outline=LIGHT["warning"], width=max(1, times // 4, 3))
+    save_figure(picture, path)

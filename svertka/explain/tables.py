@@ -108,18 +108,19 @@ def sum_of_terms(step: Step, most: int) -> tuple[Table, str]:
         table.add_column("× weight", justify="right")
     if added:
         table.add_column("= product", justify="right", footer=total)
+    table.add_column("")
     for term in shown:
         row = [str(term.channel), _place(term), _number(term.value)]
         row += [_number(term.weight or 0.0)] if weighted else []
         row += [_number(term.product or 0.0)] if added else []
-        table.add_row(*row, style="bold" if term.chosen else None)
+        table.add_row(*row, "← the result" if term.chosen else "")
     return table, _sentence(step, added, weighted)
 
 
 def _sentence(step: Step, added: bool, weighted: bool) -> str:
     result, count = _number(step.result), len(step.terms)
     if not added:
-        return f"the chosen one of {count} values: {result}"
+        return f"one of {count} values: {result}"
     total = _number(sum(term.product or 0.0 for term in step.terms))
     if not weighted:
         return f"sum of {count} powers: {total}, its root: {result}"

@@ -23,8 +23,8 @@ def spelled(operation: spec.Operation[Any], step: Step) -> list[str]:
         case spec.MaxPool():
             return [*_listed("max(", [number(v) for v in values], ")"), result]
         case KMaxPool():
-            rank = step.output[1] + 1
-            return [*_listed(f"{operation.k} largest of (", [number(v) for v in values], ")"), f"; no. {rank}", result]
+            which = f"no. {step.output[1] + 1} of the {operation.k} largest of ("
+            return [*_listed(which, [number(v) for v in values], ")"), result]
         case spec.AveragePool():
             divisor = next((1 / term.weight for term in counted if term.weight), math.nan)
             if len(values) == 1 and divisor == 1:

@@ -220,7 +220,7 @@ class Frames(Sequence[Frame]):
             return Cell(row, column, "", "nothing", note="nothing stands here")
         if min(source) < 0:
             return Cell(row, column, self._outside(), "padding", note="padding")
-        text, where = style.number(self.steps.x[(channel, *source)]), ", ".join(map(str, source))
+        text, where = _short(self.steps.x[(channel, *source)]), ", ".join(map(str, source))
         if kinds == {"input"}:
             return Cell(row, column, text, "input", note=f"input at {where}")
         return Cell(row, column, text, "padding", origin=where.replace(" ", ""), note=f"padding: the input at {where}")
@@ -257,22 +257,21 @@ class Frames(Sequence[Frame]):
 
     def _share(self, weight: float) -> str:
         operation = self.steps.bound.operation
-        if isinstance(operation, spec.Pad):
-            return ""
+        if isinstance(operation, spec.Pad) or (self.is_line and self._weighted):
+            return ""  # nothing to say, or the weight is drawn right below
         if isinstance(operation, spec.AveragePool):
             return "" if math.isnan(weight) else f"1/{style.number(1 / weight)}"
-        return style.number(weight, 2)
+        return style.number(weight, 2, 3)
 
     def _kernel(self, step: Step, channel: int, depth_tap: int | None) -> Panel:
         kernel = self.steps.kernel(step.output, channel)
         seen = {term.tap for term in step.terms if term.channel == channel}
         kernel = kernel if depth_tap is None else kernel[depth_tap]
-        many = self.steps.bound.weight is not None and self.steps.bound.weight[0].shape[0] > 1
-        caption = self._caption("Kernel", 2 if many and channel else 1, channel, depth_tap)
+        caption = self._caption("Kernel", len(self.steps.channels(self.channel)), channel, depth_tap)
         if self.is_line:
             columns = self.axes[-1]
             cells = [
-                Cell(0, column, style.number(kernel[tap]), "kernel" if (tap,) in seen else "idle", note=f"weight {tap}")
+                Cell(0, column, _short(kernel[tap]), "kernel" if (tap,) in seen else "idle", note=f"weight {tap}")
                 for tap, column in columns.window(step.output[-1])
             ]
             return Panel(caption, 1, len(columns.places), (), tuple(cells))
@@ -281,11 +280,10 @@ class Frames(Sequence[Frame]):
             tap = (row, column) if depth_tap is None else (depth_tap, row, column)
             note = "weight " + ", ".join(map(str, tap))
             role = "kernel" if tap in seen else "idle"
-            cells.append(Cell(row, column, style.number(kernel[row, column]), role, note=note))
+            cells.append(Cell(row, column, _short(kernel[row, column]), role, note=note))
         fixed = not isinstance(self.steps.bound.operation, spec.Unshared) and all(c.role == "kernel" for c in cells)
-        return Panel(
-            caption, kernel.shape[0], kernel.shape[1], tuple(cells) if fixed else (), () if fixed else tuple(cells)
-        )
+        resting, active = (tuple(cells), ()) if fixed else ((), tuple(cells))
+        return Panel(caption, len(kernel), kernel.shape[1], resting, active)
 
     def _output(self, position: Position) -> Panel:
         rows, columns = self._flat()
@@ -314,7 +312,7 @@ class Frames(Sequence[Frame]):
         for i, r in enumerate([None] if rows is None else rows.outputs):
             for j, c in enumerate(columns.outputs):
                 place = (*lead, *(() if r is None else (r,)), c)
-                text = style.number(self.steps.output[(self.channel, *place)])
+                text = _short(self.steps.output[(self.channel, *place)])
                 cells.append(Cell(i, j, text, "output", note="output at " + ", ".join(map(str, place))))
         return tuple(cells)
 
@@ -333,6 +331,10 @@ class Frames(Sequence[Frame]):
             yield "The inputs stand as far apart as the stride; the kernel, turned round, moves one place at a time."
         if isinstance(self.steps.bound.operation, spec.StochasticPool):
             yield "The corners are probabilities; in training one value is drawn, in evaluation this mean is taken."
+
+
+def _short(value: float) -> str:
+    return style.number(value, decimals=2 if abs(value) >= 0.1 else 3)
 
 
 _OPERATORS = {

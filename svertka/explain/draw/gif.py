@@ -61,14 +61,22 @@ def _paint(image: Image.Image, shapes: Iterable[Shape]) -> None:
             case Text():
                 anchor = {"start": "lm", "middle": "mm", "end": "rm"}[shape.anchor]
                 font, complete = _font(round(shape.size), shape.bold)
-                text = shape.text if complete else "".join(_PLAIN.get(sign, sign) for sign in shape.text)
+                text = _written(shape.text, complete)
                 draw.text((shape.x, shape.y), text, style.LIGHT[style.TEXTS[shape.role]], font, anchor)
+                if shape.tail:
+                    x = shape.x + font.getlength(text + " ")
+                    bold, complete = _font(round(shape.size), True)
+                    draw.text((x, shape.y), _written(shape.tail, complete), style.LIGHT["current"], bold, anchor)
             case Line():
                 colour, thickness = style.LINES[shape.role]
                 draw.line((shape.x, shape.y, shape.to_x, shape.to_y), style.LIGHT[colour], max(1, round(thickness)))
                 if shape.arrow:
                     x, y = shape.to_x, shape.to_y
                     draw.polygon([(x, y), (x - 8, y - 4), (x - 8, y + 4)], style.LIGHT[colour])
+
+
+def _written(text: str, complete: bool) -> str:
+    return text if complete else "".join(_PLAIN.get(sign, sign) for sign in text)
 
 
 def _box(draw: ImageDraw.ImageDraw, box: Box) -> None:

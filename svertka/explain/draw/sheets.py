@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from svertka.explain.draw import style
+from svertka.explain.draw import style, titles
 from svertka.explain.draw.frames import Cell, Frame, Frames, Panel
 from svertka.explain.draw.svg import Box, Line, Shape, Text
 
@@ -74,15 +74,15 @@ def sheet(source: Frames, only: int | None = None) -> Sheet:
     side = _side(frames)
     slots, (right, bottom) = (_lines if source.is_line else _side_by_side)(frames, side)
     width = max(right, _NARROWEST) + style.MARGIN
-    titles = _wrapped(source.title.split(" "), width - 2 * style.MARGIN, style.HEADING)
-    top = style.MARGIN + 24 * len(titles) + 8
+    heading = _wrapped(titles.unbroken(source.title).split(" "), width - 2 * style.MARGIN, style.HEADING)
+    top = style.MARGIN + 24 * len(heading) + 8
     slots = {name: Slot(slot.x, slot.y + top, slot.width, slot.height) for name, slot in slots.items()}
-    tracks = [Track("sheet", 0, len(frames), (*_set(titles, 12, 24, style.HEADING, bold=True),))]
+    tracks = [Track("sheet", 0, len(frames), (*_set(heading, 12, 24, style.HEADING, bold=True),))]
     tracks += _panels(frames, side, slots)
     below = top + bottom + 14
     room = width - 2 * style.MARGIN
     lines = [_formula(frame, room) for frame in frames]
-    tracks += [Track("formula", i, i + 1, tuple(shapes)) for i, (shapes, _) in enumerate(lines)]
+    tracks += [Track("formula", i, i + 1, (*shapes,)) for i, (shapes, _) in enumerate(lines)]
     height = max(height for _, height in lines)
     slots["formula"] = Slot(style.MARGIN, below, room, height)
     notes = [line for note in source.notes for line in _wrapped(note.split(" "), room, style.CAPTION)]
@@ -136,17 +136,17 @@ def _side_by_side(frames: Sequence[Frame], side: float) -> tuple[dict[str, Slot]
 def _lines(frames: Sequence[Frame], side: float) -> tuple[dict[str, Slot], tuple[float, float]]:
     """One below the other: each channel with the kernel under the window that it lies on, then the output."""
     first, slots, y, x = frames[0], {}, 0.0, float(style.MARGIN)
-    for i, panel in enumerate(first.inputs):
-        width, height = _size(panel, side)
+    width = max(_size(panel, side)[0] for panel in (first.inputs[0], first.output))
+    height = _size(first.output, side)[1]
+    for i in range(len(first.inputs)):
         slots[f"input {i}"] = Slot(x, y, width, height)
         y += height
         if first.kernels:
-            slots[f"kernel {i}"] = Slot(x, y, *_size(first.kernels[i], side))
+            slots[f"kernel {i}"] = Slot(x, y, width, height)
             y += height
         y += 6
-    width, height = _size(first.output, side)
     slots["output"] = Slot(x, y, width, height)
-    return slots, (x + max(width, _size(first.inputs[0], side)[0]), y + height)
+    return slots, (x + width, y + height)
 
 
 def _panels(frames: Sequence[Frame], side: float, slots: dict[str, Slot]) -> list[Track]:
@@ -231,7 +231,7 @@ def _cells(cells: Iterable[Cell], side: float, size: float) -> list[Shape]:
         if cell.corner:
             small = style.fitting(cell.corner, side - 6, style.SMALL)
             shapes.append(Text(x + side - 3, y + side - 8, cell.corner, small, "weight", "end", bold=True))
-        if cell.origin and not cell.corner:
+        if cell.origin:
             shapes.append(Text(x + 3, y + 7, cell.origin, style.SMALL - 2, "faint", "start"))
         if cell.marked:
             shapes.append(Box(x + 4, y + 4, side - 8, side - 8, "chosen"))
@@ -245,21 +245,18 @@ def _operator(frame: Frame) -> list[Shape]:
     return [arrow, Text(_OPERATOR / 2, 3, frame.operator, style.CAPTION, "faint")]
 
 
-def _formula(frame: Frame, room: float) -> tuple[list[Shape], float]:
+def _formula(frame: Frame, room: float) -> tuple[list[Text], float]:
     """The result spelled out, and the height that it takes."""
     place = ", ".join(map(str, frame.step.output[1:]))
-    shapes: list[Shape] = [Text(0, 10, f"Output at {place}", style.CAPTION, "faint", "start")]
+    shapes = [Text(0, 10, f"Output at {place}", style.CAPTION, "faint", "start")]
     *pieces, result = frame.formula
-    lines = _wrapped(pieces, room - style.width(f"  {result}", _FORMULA), _FORMULA)
+    lines = _wrapped(pieces, room - style.width(f" {result}", _FORMULA), _FORMULA)
     shapes += _set(lines, 34, 24, _FORMULA)
-    end = style.width(lines[-1], _FORMULA) if lines else 0.0
-    shapes.append(Text(end + 8, 34 + 24 * (len(lines) - 1), result, _FORMULA, "current", "start", bold=True))
+    shapes[-1] = replace(shapes[-1], tail=result)
     return shapes, 22 + 24 * len(lines)
 
 
-def _set(
-    lines: Sequence[str], y: float, step: float, size: float, role: str = "ink", bold: bool = False
-) -> list[Shape]:
+def _set(lines: Sequence[str], y: float, step: float, size: float, role: str = "ink", bold: bool = False) -> list[Text]:
     return [Text(0, y + i * step, line, size, role, "start", bold) for i, line in enumerate(lines)]
 
 

@@ -60,16 +60,16 @@ DARK = {
 BOXES = {
     "input": ("input", "line", 1.0, ""),
     "padding": ("padding", "line", 1.0, "4 3"),
-    "nothing": ("paper", "line", 1.0, "1 4"),
+    "nothing": ("paper", "line", 1.0, "2 3"),
     "window": ("window", "window-line", 1.0, ""),
     "window-padding": ("window", "window-line", 1.0, "4 3"),
-    "window-nothing": ("paper", "window-line", 1.0, "1 4"),
+    "window-nothing": ("paper", "window-line", 1.0, "2 3"),
     "frame": ("", "window-line", 3.0, ""),
     "chosen": ("", "ink", 2.5, ""),
     "kernel": ("kernel", "kernel-line", 1.0, ""),
-    "idle": ("paper", "kernel-line", 1.0, "1 4"),
+    "idle": ("paper", "kernel-line", 1.0, "2 3"),
     "output": ("output", "output-line", 1.0, ""),
-    "to-come": ("paper", "output-line", 1.0, "1 4"),
+    "to-come": ("paper", "output-line", 1.0, "2 3"),
     "current": ("current", "current", 3.0, ""),
     "plain": ("", "line", 1.0, ""),
     "paper": ("paper", "", 0.0, ""),
@@ -90,8 +90,10 @@ MINUS = "\u2212"
 _ROUNDING = 1e-12  # what float64 sums may be off by, relatively
 
 
-def number(value: float, digits: int = 3) -> str:
+def number(value: float, digits: int = 3, decimals: int = 4) -> str:
     """A number as people write it: whole ones without a point, others to about `digits` digits, a real minus.
+
+    There are `decimals` places after the point at most; very small and very large ones have an exponent.
 
     A number that only this rounding makes whole keeps its point ("2.0"), so that it isn't taken for exact.
     """
@@ -106,7 +108,7 @@ def number(value: float, digits: int = 3) -> str:
     if not 10**-3 <= magnitude < 10**6:
         mantissa, exponent = f"{magnitude:.1e}".split("e")
         return f"{sign}{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", MINUS)
-    places = 0 if magnitude >= 1000 else min(max(1, digits - 1 - math.floor(math.log10(magnitude))), digits + 1)
+    places = 0 if magnitude >= 1000 else min(max(1, digits - 1 - math.floor(math.log10(magnitude))), decimals)
     text = f"{magnitude:.{places}f}"
     shortened = text.rstrip("0") if places else text
     return sign + (f"{shortened}0" if shortened.endswith(".") else shortened)
@@ -120,7 +122,7 @@ def factor(value: float, digits: int = 3) -> str:
 
 def width(text: str, size: float) -> float:
     """About how wide a text of that height is; the estimate is for digits, which are wider than most letters."""
-    return 0.56 * size * len(text)
+    return 0.6 * size * len(text)
 
 
 def fitting(text: str, room: float, size: float = TEXT) -> float:
@@ -141,12 +143,12 @@ def css(scope: str = ".svertka") -> str:
     rules = [
         f"{scope}{{{variables[0]}font-family:{FONT};font-variant-numeric:tabular-nums}}",
         f"@media (prefers-color-scheme:dark){{{scope}{{{variables[1]}}}}}",
-        f"{scope} text{{fill:var(--ink);dominant-baseline:central}}",
+        f"{scope} text{{dominant-baseline:central}}",
     ]
     for role, (fill, stroke, thickness, dashes) in BOXES.items():
         rule = f"fill:{_variable(fill)};stroke:{_variable(stroke)};stroke-width:{thickness:g}"
         rules.append(f"{scope} .b-{role}{{{rule}{f';stroke-dasharray:{dashes}' if dashes else ''}}}")
-    rules += [f"{scope} text.t-{role}{{fill:{_variable(colour)}}}" for role, colour in TEXTS.items()]
+    rules += [f"{scope} .t-{role}{{fill:{_variable(colour)}}}" for role, colour in TEXTS.items()]
     rules += [
         f"{scope} .l-{role}{{stroke:{_variable(colour)};stroke-width:{thickness:g};fill:none}}"
         for role, (colour, thickness) in LINES.items()

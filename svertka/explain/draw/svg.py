@@ -27,7 +27,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Text:
-    """One line of text, centred vertically on y; `anchor` is start, middle or end; `role` is one of style.TEXTS."""
+    """One line of text, centred vertically on y.
+
+    Args:
+        anchor: start, middle or end of the text is at x.
+        role: one of style.TEXTS.
+        tail: what follows after a space, bold and in the colour of results.
+    """
 
     x: float
     y: float
@@ -36,6 +42,7 @@ class Text:
     role: str = "ink"
     anchor: str = "middle"
     bold: bool = False
+    tail: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,10 @@ def element(shape: Shape) -> str:
             return f'<rect {size} rx="2" class="b-{shape.role}"{note}{hatch}'
         case Text():
             bold = ' font-weight="700"' if shape.bold else ""
+            tail = f' <tspan class="t-current" font-weight="700">{escape(shape.tail)}</tspan>' if shape.tail else ""
             return (
                 f'<text x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:g}" text-anchor="{shape.anchor}" '
-                f'class="t-{shape.role}"{bold}>{escape(shape.text)}</text>'
+                f'class="t-{shape.role}"{bold}>{escape(shape.text)}{tail}</text>'
             )
     head = ' marker-end="url(#head)"' if shape.arrow else ""
     return f'<path d="M{shape.x:g} {shape.y:g}L{shape.to_x:g} {shape.to_y:g}" class="l-{shape.role}"{head}/>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def title(bound: Bound, input: Sequence[int], output: Sequence[int], flip: bool 
 def times(sizes: Sequence[int]) -> str:
     """3×5."""
     return "×".join(map(str, sizes))
+
+
+def unbroken(title: str) -> str:
+    """The title with spaces that end no line within a pair and within the sizes."""
+    return re.sub(r"\(\S+, \S+\)| → ", lambda match: match[0].replace(" ", "\u00a0"), title)
 
 
 def _kernel(operation: spec.Operation[Any]) -> str:

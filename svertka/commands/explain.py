@@ -116,11 +116,11 @@ def conv(
         x.ndim - 1,
         weight.shape[2:],
         parsing.sizes(stride, "--stride"),
-        parsing.padding(padding),
+        parsing.padding(padding, x.ndim - 1),
         parsing.sizes(dilation, "--dilation"),
         mode,
     )
-    operation = spec.Convolution(windows, requests.whole(groups, "--groups"))
+    operation = spec.Convolution(windows, groups)
     wanted = _wanted(at, everything, matrix, gradient, animate, as_json)
     if not flip and requests.turns(weight):
         note = f"{note}\nCross-correlation, as layers have it; --flip turns the kernel round.".lstrip()
@@ -158,7 +158,7 @@ def transposed(
         x.ndim - 1,
         weight.shape[2:],
         parsing.sizes(stride, "--stride"),
-        parsing.padding(padding),
+        parsing.padding(padding, x.ndim - 1),
         parsing.sizes(output_padding, "--output-padding"),
         parsing.sizes(dilation, "--dilation"),
     )
@@ -200,11 +200,11 @@ def local(
         x.ndim - 1,
         size,
         parsing.sizes(stride, "--stride"),
-        parsing.padding(padding),
+        parsing.padding(padding, x.ndim - 1),
         parsing.sizes(dilation, "--dilation"),
         mode,
     )
-    operation = spec.Unshared(windows, requests.whole(groups, "--groups"))
+    operation = spec.Unshared(windows, groups)
     weight = requests.at_each_place(kernels, operation.output_size(x.shape[1:]))
     bias_values = requests.biases(bias, 1, weight.shape[: x.ndim])
     _explain(operation, x, weight, bias_values, flip, _wanted(at, everything, matrix, gradient, animate, as_json), note)
@@ -256,7 +256,7 @@ def pool(
     window = requests.PoolWindow(
         parsing.sizes(size, "--size"),
         parsing.sizes(stride, "--stride"),
-        parsing.padding(padding),
+        parsing.padding(padding, x.ndim - 1),
         parsing.sizes(dilation, "--dilation"),
         mode,
         ceil,
@@ -289,7 +289,7 @@ def pad(
     from svertka.window import Window
 
     x, note = requests.read_input(input, channels, region)
-    sides = spec.per_axis(parsing.padding(padding), x.ndim - 1, "padding")
+    sides = spec.per_axis(parsing.padding(padding, x.ndim - 1), x.ndim - 1, "padding")
     windows = spec.on_each_axis(lambda side: Window(1, padding=side, mode=mode), sides)
     wanted = _wanted(at, everything, matrix, gradient, animate, as_json)
     _explain(spec.Pad(windows, value), x, None, None, False, wanted, note)

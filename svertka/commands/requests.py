@@ -74,7 +74,7 @@ def filters(texts: Sequence[str], x: Array, groups: int) -> Array:
     A .npy file may hold all of it, or be one of the filters.
     """
     ndim = x.ndim - 1
-    inputs = len(x) // max(groups, 1)
+    inputs = len(x) // integer(groups, "--groups", 1)
     weights = [_filter(text, ndim) for text in texts]
     if len(weights) == 1 and weights[0].ndim > ndim + 1:
         return weights[0]
@@ -100,7 +100,7 @@ def turns(weight: Array) -> bool:
 
 def turned_for_transpose(weight: Array, groups: int) -> Array:
     """[out, in / groups, *size] as a transposed convolution has it, [in, out / groups, *size]."""
-    if len(weight) % integer(groups, "--groups", 1):
+    if len(weight) % groups:
         raise DataError(f"{len(weight)} kernels can't be divided into {groups} groups: give a multiple")
     parts = weight.reshape(groups, len(weight) // groups, *weight.shape[1:]).swapaxes(1, 2)
     turned: Array = parts.reshape(-1, *parts.shape[2:])
@@ -189,11 +189,6 @@ def drawn(operation: spec.Operation[Any], x: Array, seed: int, gradient: bool) -
     if gradient and given.grad is not None:
         found["Gradient of the sum of the drawn outputs with respect to the input"] = given.grad.numpy()[0]
     return found
-
-
-def whole(value: int, name: str) -> int:
-    """A positive whole number."""
-    return integer(value, name, 1)
 
 
 def _adaptive(kind: str, windows: Any, p: float) -> spec.Operation[Any]:

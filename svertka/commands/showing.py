@@ -43,14 +43,14 @@ def show(e: Explanation, wanted: Wanted, note: str = "", extra: dict[str, Any] |
         extra: more results to print, by title: arrays like the output.
     """
     places = _places(e, wanted)
+    if wanted.animate is not None:
+        e.animate(wanted.animate)
     if wanted.as_json:
         print(json.dumps(_plain(e, wanted, places, note, extra or {}), ensure_ascii=False))
     else:
         _print(e, wanted, places, note, extra or {})
-    if wanted.animate is not None:
-        e.animate(wanted.animate)
-        if not wanted.as_json:
-            print(f"The animation is in {printable(wanted.animate)}.")
+    if wanted.animate is not None and not wanted.as_json:
+        print(f"The animation is in {printable(wanted.animate)}.")
 
 
 def console() -> Console:

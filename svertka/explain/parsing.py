@@ -126,12 +126,12 @@ def sizes(text: str | None, name: str) -> int | tuple[int, ...] | None:
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 
-def padding(text: str, name: str = "--padding") -> int | str | tuple[int | str | tuple[int, int], ...]:
+def padding(text: str, ndim: int = 1, name: str = "--padding") -> int | str | tuple[int | str | tuple[int, int], ...]:
     """A padding as the library takes it, from 1 | 1,2 | same | 1:2 (before:after) | 1:2,0 (an entry for each axis)."""
     parts = [_side(part.strip(), text, name) for part in text.replace("−", "-").split(",")]
-    if len(parts) == 1 and not isinstance(parts[0], tuple):
-        return parts[0]
-    return tuple(parts)
+    if len(parts) > 1:
+        return tuple(parts)
+    return (parts[0],) * ndim if isinstance(parts[0], tuple) else parts[0]
 
 
 def position(text: str, shape: Sequence[int], name: str = "--at") -> tuple[int, ...]:

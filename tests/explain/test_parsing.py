@@ -136,6 +136,7 @@ def test_options():
     paddings = {"1": 1, "1,2": (1, 2), "same": "same", "1:2": ((1, 2),), "1:2,0": ((1, 2), 0), "-1:2": ((-1, 2),)}
     for text, expected in paddings.items():
         assert parsing.padding(text) == expected
+    assert parsing.padding("1:2", 2) == ((1, 2), (1, 2))
     assert parsing.position("1,2", (3, 4, 5)) == (0, 1, 2)
     assert parsing.position("2,1,2", (3, 4, 5)) == (2, 1, 2)
     assert parsing.region("1:3,0:2", (4, 4)) == (slice(1, 3), slice(0, 2))

@@ -1,63 +1,28 @@
 """Receptive fields: what the elements of a tensor inside a network see of the network's input.
 
-A `Field` has a `View` for each spatial axis of the input. It is carried from a function's arguments to its result:
-windows compose (`Window.then`), branches that meet unite (`Window.union`), a dense layer or a mean sees all that its
-inputs see. What a function reads is told by its own arguments, so that a field is known or is said to be unknown, with
-the reason; it is never guessed. The field is where an output may look: zero weights, the dead side of a ReLU and the
-losers of a maximum are counted in, and places outside the input are padding (of any mode).
+A `Field` has a view for each spatial axis of the input. It is carried from a function's arguments to its result:
+windows compose, branches that meet unite, a dense layer or a mean sees all that its inputs see. In numbers (`View`) it
+is one piece, a window on each axis; place by place (`Sight`) it is the union of several where branches have met. What a
+function reads is told by its own arguments, so that a field is known or is said to be unknown, with the reason; it is
+never guessed. The field is where an output may look: zero weights, the dead side of a ReLU and the losers of a maximum
+are counted in, and (in numbers) places outside the input are padding of any mode.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from svertka import spec
-from svertka.errors import GeometryError
-from svertka.window import Segments, TransposedWindow, Window
-
-Shape = Sequence[int]
-
-
-@dataclass(frozen=True)
-class View:
-    """What the elements of a tensor see of one axis of the network's input.
-
-    Args:
-        window: how far they look: the window of the element at place 0 and the stride to the next.
-        dim: the dimension of the tensor along which the window moves; None if all elements see the same.
-        uneven: why the elements along `dim` see windows of different sizes or strides; `window` is then what they see
-            together. Empty if they don't.
-    """
-
-    window: Window
-    dim: int | None
-    uneven: str = ""
-
-    def together(self, shape: Shape) -> Window:
-        """What all elements of a tensor of this shape see together, as a window of stride 1."""
-        if self.dim is None or self.uneven:
-            return self.window
-        return replace(self.window.then(Window(shape[self.dim])), stride=1)
-
-    def fixed(self, shape: Shape) -> View:
-        """The view of elements that depend on all elements of a tensor of this shape."""
-        return View(self.together(shape), None)
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A field that cannot be told, and why."""
-
-    reason: str
-
-
-Field = tuple[View, ...] | Unknown
+from svertka.explain.pieces import Field, Piece, broadcast, concatenated, joined, mixed, starts_of, united
+from svertka.explain.views import Picked, Shape, Sight, Unknown, View, covers, sights
+from svertka.window import OUTSIDE, Window
 
 
 @dataclass(frozen=True)
@@ -77,26 +42,32 @@ class AxisField:
     whole: bool = False
 
 
-def of_input(shape: Shape) -> Field:
-    """The field of the network's input [N, C, *size]: every element sees itself."""
-    return tuple(View(Window(1), dim) for dim in range(2, len(shape)))
+def of_input(shape: Shape, exact: bool = False) -> Field:
+    """The field of the network's input [N, C, *size]: every element sees itself.
+
+    Args:
+        shape: the input's.
+        exact: place by place; else in numbers.
+    """
+    return (sights(shape[2:]) if exact else tuple(View(Window(1), dim) for dim in range(2, len(shape))),)
 
 
 def described(field: Field, size: Shape) -> tuple[AxisField, ...] | str:
-    """The field on an input of this spatial size in numbers, or why there are none."""
+    """The field (in numbers) on an input of this spatial size, or why there are none."""
     if isinstance(field, Unknown):
         return field.reason
-    reasons = dict.fromkeys(view.uneven for view in field if view.uneven)
+    views = [view for view in field[0] if isinstance(view, View)]
+    reasons = dict.fromkeys(view.uneven for view in views if view.uneven)
     if reasons:
         return "; ".join(reasons)
-    return tuple(_axis_field(view, n) for view, n in zip(field, size, strict=True))
+    return tuple(_axis_field(view, n) for view, n in zip(views, size, strict=True))
 
 
 def _axis_field(view: View, n: int) -> AxisField:
     window = view.window
     if view.dim is not None:
         return AxisField(window.extent, window.stride, window.offset)
-    if _covers(window, Window(n)):
+    if covers(window, Window(n)):
         return AxisField(n, None, 0, whole=True)
     return AxisField(window.extent, None, window.offset)
 
@@ -119,19 +90,21 @@ def followed(
             return field
     fields = [(field, tensor.shape) for tensor, field in inputs if not isinstance(field, Unknown)]
     if name in _ELEMENTWISE or (name in ("max", "min") and len(inputs) > 1):
-        return _united(fields, shape)
+        return united(fields, shape)
     if name in _JOINING:
-        return _concatenated(fields, shape, *args[1:], **kwargs)
+        return concatenated(fields, shape, starts_of(args[0], inputs), *args[1:], **kwargs)
     if name == "gather":
-        return _united([(_mixed(field, own, (args[1],)), own) for field, own in fields], shape)
+        alike = [(tuple(mixed(piece, own, (args[1],)) for piece in field), own) for field, own in fields]
+        return united(alike, shape)
     rule = _RULES.get(name)
     if rule is None:
         return Unknown(f"what {name} reads is not known")
     subject, *rest = args or (kwargs["input"],)
     if len(fields) > 1 or subject is not inputs[0][0]:
         return Unknown(f"{name} depends on the input through other arguments than its first")
+    named = {key: value for key, value in kwargs.items() if key != "input"}
     try:
-        return rule(*fields[0], shape, *rest, **{key: value for key, value in kwargs.items() if key != "input"})
+        return _each(fields[0][0], lambda piece: rule(piece, fields[0][1], shape, *rest, **named), shape)
     except (TypeError, ValueError, LookupError):
         return Unknown(f"how {name} was called is not understood")
 
@@ -145,124 +118,37 @@ def through(operation: spec.Operation[Any], field: Field, shape: Shape) -> Field
     """The field behind an operation with windows, on an input [N, C, *size] or [C, *size] of this shape."""
     if isinstance(field, Unknown):
         return field
-    if isinstance(operation, (spec.Convolution, spec.TransposedConvolution, spec.Unshared)):
-        field = _mixed(field, shape, (len(shape) - operation.ndim - 1,))
-    return _windowed(field, shape, operation.windows)
+    mixing = isinstance(operation, (spec.Convolution, spec.TransposedConvolution, spec.Unshared))
+    channels = (len(shape) - operation.ndim - 1,) if mixing else ()
+    return _each(field, lambda piece: _windowed(mixed(piece, shape, channels), shape, operation.windows), shape)
 
 
-def _windowed(field: tuple[View, ...], shape: Shape, windows: Sequence[Any]) -> Field:
-    """Windows on the last dimensions."""
-    views = []
-    for view in field:
-        axis = -1 if view.dim is None else view.dim - len(shape) + len(windows)
-        after = view if axis < 0 else _view_through(windows[axis], view, shape)
+def _each(field: tuple[Piece, ...], rule: Callable[[Piece], Piece | Unknown], shape: Shape) -> Field:
+    """The rule on each piece."""
+    pieces = []
+    for piece in field:
+        after = rule(piece)
         if isinstance(after, Unknown):
             return after
+        pieces.append(after)
+    return joined(pieces, shape)
+
+
+def _windowed(piece: Piece, shape: Shape, windows: Sequence[Any]) -> Piece | Unknown:
+    """Windows on the last dimensions."""
+    views, dims = [], [view.dim for view in piece]
+    for view in piece:
+        axis = -1 if view.dim is None else view.dim - len(shape) + len(windows)
+        after = view if axis < 0 else view.through(windows[axis], shape)
+        if isinstance(after, Unknown):
+            return after
+        if isinstance(after, Sight) and after.dim is not None and dims.count(after.dim) > 1:
+            after = replace(after, rough=True)  # merged axes: their taps go together, and are taken apart here
         views.append(after)
     return tuple(views)
 
 
-def _view_through(window: Any, view: View, shape: Shape) -> View | Unknown:
-    assert view.dim is not None
-    n = shape[view.dim]
-    if isinstance(window, Segments):
-        regular = _regular(window, n)
-        if window.count == 1:
-            return view.fixed(shape)
-        if regular is None:
-            return _unevenly(
-                window, view, shape, f"adaptive pooling of {n} places to {window.count} uses uneven windows"
-            )
-        window = regular
-    if isinstance(window, TransposedWindow):
-        return _unevenly(window, view, shape, "the outputs of a transposed convolution see windows of different sizes")
-    if not isinstance(window, Window):
-        return Unknown(f"what a {type(window).__name__} reads is not composed")
-    if view.uneven:
-        return view if window == Window(1) else _unevenly(window, view, shape, view.uneven)
-    return replace(view, window=view.window.then(window.at(n)))
-
-
-def _regular(segments: Segments, n: int) -> Window | None:
-    """The window that all segments are, if they are one."""
-    starts, ends = segments.bounds(n)
-    sizes, strides = set(map(int, ends - starts)), set(map(int, np.diff(starts)))
-    if len(sizes) == 1 and len(strides) == 1 and min(strides) > 0:
-        return Window(sizes.pop(), strides.pop())
-    return None
-
-
-def _unevenly(window: Any, view: View, shape: Shape, reason: str) -> View | Unknown:
-    """A view that has no one size: what all see together stays, if all places are read."""
-    assert view.dim is not None
-    n = shape[view.dim]
-    if not np.isin(np.arange(n), window.sources(n)).all():
-        return Unknown(f"{reason}, and some places are read by none")
-    return View(view.together(shape), view.dim, reason)
-
-
-def _covers(window: Window, other: Window) -> bool:
-    """Whether one window reaches as far as another on both sides."""
-    return window.union(other).extent == window.extent
-
-
-def _mixed(field: tuple[View, ...], shape: Shape, dims: Iterable[int]) -> tuple[View, ...]:
-    """Every element depends on all others along these dimensions."""
-    wanted = {dim % len(shape) for dim in dims}
-    return tuple(view.fixed(shape) if view.dim in wanted else view for view in field)
-
-
-def _united(fields: Sequence[tuple[tuple[View, ...], Shape]], shape: Shape) -> Field:
-    """Element by element, with broadcasting: tensors that meet."""
-    views = []
-    for axis in zip(*(_broadcast(field, own, shape) for field, own in fields), strict=True):
-        first, *others = axis
-        for other in others:
-            both = _union(first, other, shape)
-            if isinstance(both, Unknown):
-                return both
-            first = both
-        views.append(first)
-    return tuple(views)
-
-
-def _broadcast(field: tuple[View, ...], own: Shape, shape: Shape) -> tuple[View, ...]:
-    shift, views = len(shape) - len(own), []
-    for view in field:
-        if view.dim is None or (own[view.dim] == 1 and shape[view.dim + shift] != 1):
-            views.append(view.fixed(own))
-        else:
-            views.append(replace(view, dim=view.dim + shift))
-    return tuple(views)
-
-
-def _union(one: View, other: View, shape: Shape) -> View | Unknown:
-    if one == other:
-        return one
-    hull = one.together(shape).union(other.together(shape))
-    if one.dim is None or other.dim is None:
-        moving, fixed = (one, other) if other.dim is None else (other, one)
-        if moving.dim is None or _covers(fixed.window, moving.together(shape)):
-            return View(hull, None)
-        return View(hull, moving.dim, "one branch sees the same from all places and the other one does not")
-    if one.dim != other.dim:
-        return Unknown("branches meet that run along different axes of the input")
-    if one.uneven or other.uneven:
-        return View(hull, one.dim, one.uneven or other.uneven)
-    try:
-        return View(one.window.union(other.window), one.dim)
-    except GeometryError as error:
-        return View(hull, one.dim, str(error))
-
-
-def _concatenated(fields: Sequence[tuple[tuple[View, ...], Shape]], shape: Shape, dim: int = 0, **_: Any) -> Field:
-    dim %= len(shape)
-    if any(view.dim == dim for views, _ in fields for view in views):
-        return Unknown("maps are joined side by side along an axis of the picture")
-    return _united([(field, [*own[:dim], shape[dim], *own[dim + 1 :]]) for field, own in fields], shape)
-
-
-def _indexed(field: tuple[View, ...], shape: Shape, _: Shape, index: Any) -> Field:
+def _indexed(field: Piece, shape: Shape, _: Shape, index: Any) -> Piece | Unknown:
     index = list(index) if isinstance(index, tuple) else [index]
     if not all(part is None or part is ... or isinstance(part, (int, slice)) for part in index):
         return Unknown("an index picks single places")
@@ -276,7 +162,7 @@ def _indexed(field: tuple[View, ...], shape: Shape, _: Shape, index: Any) -> Fie
                 continue
             n = shape[source]
             start, stop, step = part.indices(n) if isinstance(part, slice) else (part % n, part % n + 1, 1)
-            after = _view_through(Window(1, step, padding=(-start, stop - n)), view, shape)
+            after = view.through(Window(1, step, padding=(-start, stop - n)), shape)
             if isinstance(after, Unknown):
                 return after
             views[axis] = replace(after, dim=dims) if isinstance(part, slice) else replace(after, dim=None)
@@ -285,87 +171,85 @@ def _indexed(field: tuple[View, ...], shape: Shape, _: Shape, index: Any) -> Fie
     return tuple(views.values())
 
 
-def _linear(field: tuple[View, ...], shape: Shape, _: Shape, *__: Any, **___: Any) -> Field:
-    return _mixed(field, shape, (-1,))
+def _linear(field: Piece, shape: Shape, _: Shape, *__: Any, **___: Any) -> Piece | Unknown:
+    return mixed(field, shape, (-1,))
 
 
-def _same(field: tuple[View, ...], shape: Shape, result: Shape, *_: Any, **__: Any) -> Field:
-    return _united([(field, shape)], result)
+def _same(field: Piece, shape: Shape, result: Shape, *_: Any, **__: Any) -> Piece | Unknown:
+    return broadcast(field, shape, result)
 
 
-def _statistics(first: int) -> Callable[..., Field]:
+def _statistics(first: int) -> Callable[..., Piece | Unknown]:
     """Norms that measure the map itself: every element depends on all from the dimension `first` on."""
 
-    def rule(field: tuple[View, ...], shape: Shape, _: Shape, *__: Any, **___: Any) -> Field:
-        return _mixed(field, shape, range(first, len(shape)))
+    def rule(field: Piece, shape: Shape, _: Shape, *__: Any, **___: Any) -> Piece | Unknown:
+        return mixed(field, shape, range(first, len(shape)))
 
     return rule
 
 
 def _batch_norm(
-    field: tuple[View, ...],
+    field: Piece,
     shape: Shape,
     _: Shape,
     running_mean: Any = None,
     *rest: Any,
     training: Any = None,
     **__: Any,
-) -> Field:
+) -> Piece | Unknown:
     """Element by element, unless it measures this very batch."""
     training = rest[3] if training is None and len(rest) > 3 else training
-    return _mixed(field, shape, range(2, len(shape))) if training or running_mean is None else field
+    return mixed(field, shape, range(2, len(shape))) if training or running_mean is None else field
 
 
-def _layer_norm(
-    field: tuple[View, ...], shape: Shape, _: Shape, normalized_shape: Shape, *__: Any, **___: Any
-) -> Field:
-    return _mixed(field, shape, range(-len(normalized_shape), 0))
+def _layer_norm(field: Piece, shape: Shape, _: Shape, normalized_shape: Shape, *__: Any, **___: Any) -> Piece | Unknown:
+    return mixed(field, shape, range(-len(normalized_shape), 0))
 
 
-def _along(field: tuple[View, ...], shape: Shape, _: Shape, dim: int = -1, *__: Any, **___: Any) -> Field:
+def _along(field: Piece, shape: Shape, _: Shape, dim: int = -1, *__: Any, **___: Any) -> Piece | Unknown:
     """Softmax and its like: every element depends on all others along one dimension."""
-    return _mixed(field, shape, (dim,))
+    return mixed(field, shape, (dim,))
 
 
-def _topk(field: tuple[View, ...], shape: Shape, _: Shape, k: int, dim: int = -1, *__: Any, **___: Any) -> Field:
+def _topk(field: Piece, shape: Shape, _: Shape, k: int, dim: int = -1, *__: Any, **___: Any) -> Piece | Unknown:
     del k
-    return _mixed(field, shape, (dim,))
+    return mixed(field, shape, (dim,))
 
 
-def _normalize(field: tuple[View, ...], shape: Shape, _: Shape, p: float = 2.0, dim: int = 1, **__: Any) -> Field:
+def _normalize(field: Piece, shape: Shape, _: Shape, p: float = 2.0, dim: int = 1, **__: Any) -> Piece | Unknown:
     del p
-    return _mixed(field, shape, (dim,) if isinstance(dim, int) else dim)
+    return mixed(field, shape, (dim,) if isinstance(dim, int) else dim)
 
 
 def _reduced(
-    field: tuple[View, ...], shape: Shape, result: Shape, dim: Any = None, *_: Any, axis: Any = None, **__: Any
-) -> Field:
+    field: Piece, shape: Shape, result: Shape, dim: Any = None, *_: Any, axis: Any = None, **__: Any
+) -> Piece | Unknown:
     """Means and sums over some dimensions, or all."""
     dim = axis if dim is None or isinstance(dim, bool) else dim
     dims = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
     gone = {d % len(shape) for d in dims}
-    field = _mixed(field, shape, gone)
+    field = mixed(field, shape, gone)
     return field if len(result) == len(shape) else _renumbered(field, [d for d in range(len(shape)) if d not in gone])
 
 
-def _renumbered(field: tuple[View, ...], order: Sequence[int]) -> Field:
+def _renumbered(field: Piece, order: Sequence[int]) -> Piece | Unknown:
     """Dimension i of the result is dimension order[i] of the argument."""
     place = {dim: i for i, dim in enumerate(order)}
     return tuple(view if view.dim is None else replace(view, dim=place[view.dim]) for view in field)
 
 
-def _permuted(field: tuple[View, ...], shape: Shape, _: Shape, *dims: Any, **named: Any) -> Field:
+def _permuted(field: Piece, shape: Shape, _: Shape, *dims: Any, **named: Any) -> Piece | Unknown:
     order = named.get("dims", dims[0] if dims and not isinstance(dims[0], int) else dims)
     return _renumbered(field, [dim % len(shape) for dim in order])
 
 
-def _transposed(field: tuple[View, ...], shape: Shape, _: Shape, dim0: int = -1, dim1: int = -2) -> Field:
+def _transposed(field: Piece, shape: Shape, _: Shape, dim0: int = -1, dim1: int = -2) -> Piece | Unknown:
     order = list(range(len(shape)))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return _renumbered(field, order)
 
 
-def _reshaped(field: tuple[View, ...], shape: Shape, result: Shape, *_: Any, **__: Any) -> Field:
+def _reshaped(field: Piece, shape: Shape, result: Shape, *_: Any, **__: Any) -> Piece | Unknown:
     """A dimension goes over to the one of the result that holds it; merged with others it has no stride any more."""
     views = []
     for view in field:
@@ -380,8 +264,12 @@ def _reshaped(field: tuple[View, ...], shape: Shape, result: Shape, *_: Any, **_
         if _span(result, dim) == (inner, outer):
             views.append(replace(view, dim=dim))
         else:
-            reason = view.uneven or "each element keeps the field of its own place"
-            views.append(View(view.together(shape), dim, reason))
+            (low, high), n = _span(result, dim), shape[view.dim]
+            table = np.tile(np.repeat(np.arange(n), inner // low), high // outer)
+            after = view.through(Picked(table[:, None], "each element keeps the field of its own place"), shape)
+            if isinstance(after, Unknown):
+                return after
+            views.append(replace(after, dim=dim))
     return tuple(views)
 
 
@@ -391,12 +279,12 @@ def _span(shape: Shape, dim: int) -> tuple[int, int]:
     return inner, inner * shape[dim]
 
 
-def _parts(position: int, default: int = 0) -> Callable[..., Field]:
+def _parts(position: int, default: int = 0) -> Callable[..., Piece | Unknown]:
     """Functions that take a tensor apart along the dimension that stands at `position` of their arguments, or `dim`."""
 
     def rule(
-        field: tuple[View, ...], shape: Shape, result: Shape, *args: Any, dim: int | None = None, **_: Any
-    ) -> Field:
+        field: Piece, shape: Shape, result: Shape, *args: Any, dim: int | None = None, **_: Any
+    ) -> Piece | Unknown:
         if dim is None:
             dim = args[position] if position < len(args) else default
         dim %= len(shape)
@@ -408,18 +296,40 @@ def _parts(position: int, default: int = 0) -> Callable[..., Field]:
     return rule
 
 
-def _upsampled(field: tuple[View, ...], shape: Shape, result: Shape, *_: Any, **__: Any) -> Field:
-    if any(after < before for before, after in zip(shape[2:], result[2:], strict=True)):
-        return Unknown("interpolation to a smaller size may leave places out")
+def _interpolated(field: Piece, shape: Shape, result: Shape, size: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """What torch reads, by its own account: interpolation of the unit vectors, on one axis after the other."""
+    ndim = len(shape) - 2
+    named = dict(zip(("scale_factor", "mode", "align_corners"), args, strict=False)) | kwargs
+    factors = spec.per_axis(named.pop("scale_factor", None), ndim, "scale_factor")
+    windows = []
+    for axis, n in enumerate(shape[2:]):
+        lengths = [1] * ndim
+        lengths[axis] = n
+        units = torch.eye(n, dtype=torch.float64, device="cpu").reshape(1, n, *lengths)
+        given: dict[str, Any]
+        if size is None:
+            given = {"scale_factor": [factor if i == axis else 1.0 for i, factor in enumerate(factors)]}
+        else:
+            given = {"size": [m if i == axis else 1 for i, m in enumerate(result[2:])]}
+        read = torch.nn.functional.interpolate(units, **given, **named).reshape(n, -1).T != 0
+        taps = int(read.sum(1).max())
+        table = read.to(torch.int8).topk(taps, dim=1).indices  # distinct ones first; the rest repeats what is read
+        table = torch.where(read.gather(1, table), table, OUTSIDE)
+        windows.append(Picked(table.numpy(), "upsampled places share the window that they come from"))
+    return _windowed(field, shape, windows)
+
+
+def _shuffled(field: Piece, shape: Shape, _: Shape, upscale_factor: int) -> Piece | Unknown:
     reason = "upsampled places share the window that they come from"
-    return tuple(view if view.dim is None else View(view.together(shape), view.dim, reason) for view in field)
+    tables = (np.repeat(np.arange(n), upscale_factor)[:, None] for n in shape[-2:])
+    return _windowed(field, shape, [Picked(table, reason) for table in tables])
 
 
-def _unshuffled(field: tuple[View, ...], shape: Shape, _: Shape, downscale_factor: int) -> Field:
+def _unshuffled(field: Piece, shape: Shape, _: Shape, downscale_factor: int) -> Piece | Unknown:
     return _windowed(field, shape, (Window(downscale_factor, downscale_factor),) * 2)
 
 
-def _padded(field: tuple[View, ...], shape: Shape, _: Shape, pad: Sequence[int], *__: Any, **___: Any) -> Field:
+def _padded(field: Piece, shape: Shape, _: Shape, pad: Sequence[int], *__: Any, **___: Any) -> Piece | Unknown:
     sides = list(pad)
     return _windowed(field, shape, spec.pad_windows(len(sides) // 2, sides))
 
@@ -449,7 +359,7 @@ _CONSTANT = _names("""
 _JOINING = _names("cat concat concatenate")
 
 
-_RULES: dict[str, Callable[..., Field]] = {
+_RULES: dict[str, Callable[..., Piece | Unknown]] = {
     "getitem": _indexed,
     "linear": _linear,
     "batch_norm": _batch_norm,
@@ -475,9 +385,9 @@ _RULES: dict[str, Callable[..., Field]] = {
     **dict.fromkeys(("chunk", "split", "tensor_split", "split_with_sizes"), _parts(1)),
     **dict.fromkeys(("unbind", "select", "narrow", "index_select"), _parts(0)),
     "glu": _parts(0, default=-1),
-    "interpolate": _upsampled,
-    "upsample": _upsampled,
-    "pixel_shuffle": _upsampled,
+    "interpolate": _interpolated,
+    "upsample": _interpolated,
+    "pixel_shuffle": _shuffled,
     "pixel_unshuffle": _unshuffled,
     "pad": _padded,
 }

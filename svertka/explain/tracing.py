@@ -25,7 +25,8 @@ from svertka import functional, spec
 from svertka.errors import GeometryError
 from svertka.explain import receptive
 from svertka.explain.cost import counted_by_torch, multiply_adds
-from svertka.explain.receptive import Field, Unknown
+from svertka.explain.pieces import Field
+from svertka.explain.views import Unknown
 
 # torch's names for what `svertka.functional` does with the same arguments: called there, they tell their windows.
 _OURS = {

@@ -12,11 +12,12 @@ from svertka.explain.operations import Array, Bound, bound
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
     from scipy.sparse import csr_array
 
     from svertka.explain.cost import Costs
     from svertka.explain.draw.frames import Frames
+    from svertka.explain.draw.terminal import View
 
 
 def explain(what: Any, input: Any, weight: Any = None, bias: Any = None, *, flip: bool = False) -> Explanation:
@@ -133,18 +134,15 @@ class Explanation:
 
         (console or Console()).print(self._terminal(at))
 
-    def __rich__(self) -> RenderableType:
+    def __rich__(self) -> View:
         return self._terminal(None)
 
-    def _terminal(self, at: Sequence[int] | None) -> RenderableType:
+    def _terminal(self, at: Sequence[int] | None) -> View:
         from svertka.explain.draw.terminal import view
 
-        channel, *position = at or (0,) * self.output.ndim
-        self.at(channel, *position)  # says so if there is no such output
-        frames = self.frames(channel, position)
-        return view(frames, frames.number_of(position))
+        return view(self.steps, self.title, at or (0,) * self.output.ndim)
 
     def _repr_html_(self) -> str:
-        from svertka.explain.draw.animate import player
+        from svertka.explain.draw.animate import embedded
 
-        return player(self.frames())
+        return embedded(self.frames())

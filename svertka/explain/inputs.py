@@ -27,10 +27,10 @@ def numbers(values: Any, name: str) -> Array:
     if isinstance(values, Sequence) and not isinstance(values, str):
         _check_lengths(values, name, "")
     try:
-        array = np.asarray(values)
-        if np.iscomplexobj(array):
+        given = np.asarray(values)
+        if np.iscomplexobj(given):
             raise DataError(f"the {name} holds complex numbers: give its real or imaginary part")
-        array = array.astype(np.float64)
+        array: Array = given.astype(np.float64)
     except (TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -64,7 +64,7 @@ def with_channels(values: Array, ndim: int) -> Array:
     if values.ndim == ndim:
         return values[None]
     if values.ndim == ndim + 2 and len(values) == 1:
-        return values[0]
+        return values.reshape(values.shape[1:])
     if values.ndim != ndim + 1:
         raise GeometryError(
             f"the input of shape {values.shape} does not fit an operation on {ndim} spatial "

@@ -22,10 +22,11 @@ def write(frames: Frames, path: Path, seconds: float) -> None:
     Raises:
         DataError: for another ending, a folder that isn't there or a time that isn't positive.
     """
-    from svertka.explain.draw import gif, page
+    from svertka.explain.draw.gif import painted
+    from svertka.explain.draw.page import whole
     from svertka.vision.files import written_beside
 
-    makers = {".svg": animated, ".html": page.whole, ".gif": gif.animated}
+    makers = {".svg": animated, ".html": whole, ".gif": painted}
     make = makers.get(path.suffix.lower())
     if make is None:
         raise DataError(f"an animation can't be written as {path.name!r}: give a name that ends in .svg, .html or .gif")
@@ -59,11 +60,11 @@ def animated(drawn: Sheet, seconds: float) -> str:
     return _document(drawn, body, "".join(rules))
 
 
-def player(frames: Frames) -> str:
+def embedded(frames: Frames) -> str:
     """The player alone, to be put into another page, such as a notebook."""
-    from svertka.explain.draw import page
+    from svertka.explain.draw.page import player
 
-    return page.player(sheet(frames))
+    return player(sheet(frames))
 
 
 def _keyframes(start: int, stop: int, count: int) -> str:

@@ -10,7 +10,7 @@ from svertka.explain.draw.style import factor, number
 from svertka.explain.operations import KMaxPool
 from svertka.explain.steps import Step, Term
 
-MOST = 75  # terms that are spelled out; of more, the first and the last, and the sum of the others
+MOST = 40  # terms that are spelled out; of more, the first and the last, and the sum of the others
 _SUPERSCRIPTS = str.maketrans("0123456789.", "⁰¹²³⁴⁵⁶⁷⁸⁹·")
 
 

@@ -18,6 +18,7 @@ from svertka.errors import GeometryError
 from svertka.explain.draw import style
 from svertka.explain.draw.axes import MOST, Axis, axis
 from svertka.explain.draw.formulas import spelled
+from svertka.explain.draw.titles import times
 from svertka.explain.steps import Position, Step, Steps
 
 SLICES = 3  # channels, or channels × depths of the kernel, that are drawn
@@ -107,16 +108,24 @@ class Frames(Sequence[Frame]):
         title: one line.
         channel: of the output.
         at: a position of the output that must be drawn, where the input is too large to be drawn in full.
+        most: places that are drawn on each axis, for 1 to 3 axes.
     """
 
-    def __init__(self, steps: Steps, title: str, channel: int = 0, at: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        title: str,
+        channel: int = 0,
+        at: Sequence[int] | None = None,
+        most: tuple[int, int, int] = MOST,
+    ) -> None:
         if not 0 <= channel < steps.output.shape[0]:
             raise GeometryError(f"there is no output channel {channel}: there are {steps.output.shape[0]}, from 0")
         self.steps, self.title, self.channel = steps, title, channel
         operation, size = steps.bound.operation, steps.x.shape[1:]
         at = tuple(at) if at is not None else (0,) * operation.ndim
         self.axes = tuple(
-            axis(window, n, place, outputs, MOST[operation.ndim - 1])
+            axis(window, n, place, outputs, most[operation.ndim - 1])
             for window, n, place, outputs in zip(operation.windows, size, at, steps.output.shape[1:], strict=True)
         )
         self.positions = list(itertools.product(*(axis.outputs for axis in self.axes)))
@@ -317,11 +326,9 @@ class Frames(Sequence[Frame]):
         return tuple(cells)
 
     def _notes(self) -> Iterator[str]:
-        for name, line in zip(("depth", "rows", "columns")[-len(self.axes) :], self.axes, strict=True):
-            if not line.whole:
-                name = name if len(self.axes) > 1 else "positions"
-                outputs = line.outputs
-                yield f"Cut to the outputs {outputs.start} … {outputs.stop - 1} of {line.size} ({name})."
+        if not all(axis.whole for axis in self.axes):
+            parts = " × ".join(f"{axis.outputs.start} … {axis.outputs.stop - 1}" for axis in self.axes)
+            yield f"Cut to the outputs at {parts} of {times(self.steps.output.shape[1:])}."
         channels, shown = self.steps.channels(self.channel), SLICES
         depths = len(self.axes[0].window(self.positions[0][0])) if len(self.axes) == 3 else 1
         if len(channels) * depths > shown:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 from collections.abc import Iterable
 from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from svertka.explain.draw import style
-from svertka.explain.draw.sheets import Sheet
+from svertka.explain.draw.sheets import Sheet, Track
 from svertka.explain.draw.svg import Box, Line, Shape, Text, moved
 
 # Fonts with all the signs that are used, by the names they have on Linux, Windows and macOS; bold beside regular.
@@ -18,38 +20,88 @@ _FONTS = (("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"), ("arial.ttf", "arialbd.ttf"
 _PLAIN = {style.MINUS: "-", "×": "x", "∞": "inf", "→": "->", "∗": "*", "√": "root "} | {
     raised: f"^{digit}" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")
 }
+_GROUNDS, _INKS = ("paper", "input", "window", "kernel", "output"), ("ink", "faint", "weight", "current")
 _HUNDREDTHS = 100
 
 
-def animated(drawn: Sheet, seconds: float) -> bytes:
+def painted(drawn: Sheet, seconds: float) -> bytes:
     """The whole animation; it starts again when it has stood at its end for three frames' time."""
     images = _images(drawn)
     pause = max(2, round(seconds * _HUNDREDTHS)) * 10  # milliseconds, in the format's steps of 10
     durations = [pause] * (len(images) - 1) + [3 * pause]
     buffer = io.BytesIO()
     images[0].save(
-        buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, disposal=1, optimize=False
+        buffer, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, disposal=1, optimize=True
     )
     return buffer.getvalue()
 
 
 def _images(drawn: Sheet) -> list[Image.Image]:
-    """All frames, in one palette."""
-    lasting = Image.new("RGB", (round(drawn.width), round(drawn.height)), style.LIGHT["paper"])
-    full = []
+    """All frames, in one palette.
+
+    What changes is little: it is painted in full colours on one canvas, brought into the palette there alone, and taken
+    off again if it is seen for one frame only.
+    """
+    palette = _palette()
+    canvas = Image.new("RGB", (round(drawn.width), round(drawn.height)), style.LIGHT["paper"])
+    lasting = canvas.quantize(palette=palette, dither=Image.Dither.NONE)
+    images = []
     for number in range(drawn.count):
-        # What is seen for one frame alone is painted on a copy; all else stays until the next frame paints over it.
-        starting = [t for t in drawn.tracks if t.start == number]
-        seen = [t for t in drawn.seen(number) if t.stop == t.start + 1]
-        for track in starting:
-            if track.stop > number + 1 or drawn.count == 1:
-                _paint(lasting, moved(track.shapes, drawn.slots[track.slot].x, drawn.slots[track.slot].y))
+        covered = []
+        for track in [t for t in drawn.tracks if t.start == number and t.stop > number + 1]:
+            _paint(canvas, _placed(drawn, track))
+            _settle(canvas, lasting, _extent(drawn, track, canvas), palette)
         image = lasting.copy()
-        for track in seen:
-            _paint(image, moved(track.shapes, drawn.slots[track.slot].x, drawn.slots[track.slot].y))
-        full.append(image)
-    palette = full[-1].quantize(256, dither=Image.Dither.NONE)
-    return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in full]
+        for track in [t for t in drawn.tracks if t.start == number and t.stop == number + 1]:
+            extent = _extent(drawn, track, canvas)
+            covered.append((extent, canvas.crop(extent)))
+            _paint(canvas, _placed(drawn, track))
+            _settle(canvas, image, extent, palette)
+        for extent, before in reversed(covered):
+            canvas.paste(before, extent)
+        images.append(image)
+    return images
+
+
+def _placed(drawn: Sheet, track: Track) -> list[Shape]:
+    slot = drawn.slots[track.slot]
+    return moved(track.shapes, slot.x, slot.y)
+
+
+def _extent(drawn: Sheet, track: Track, canvas: Image.Image) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of all that a track paints: of its boxes, or of all its slot."""
+    slot, boxes = drawn.slots[track.slot], [shape for shape in _placed(drawn, track) if isinstance(shape, Box)]
+    if not boxes or (track.stop > track.start + 1 and len(boxes) > 1):
+        return (
+            max(0, int(slot.x) - 4), max(0, int(slot.y) - 4),
+            min(canvas.width, int(slot.x + slot.width) + 5), min(canvas.height, int(slot.y + slot.height) + 5),
+        )  # fmt: skip
+    return (
+        int(min(box.x for box in boxes)) - 4, int(min(box.y for box in boxes)) - 4,
+        int(max(box.x + box.width for box in boxes)) + 5, int(max(box.y + box.height for box in boxes)) + 5,
+    )  # fmt: skip
+
+
+def _settle(
+    canvas: Image.Image, image: Image.Image, extent: tuple[int, int, int, int], palette: Image.Image
+) -> None:  # fmt: skip
+    """Brings a part of the canvas into the palette."""
+    image.paste(canvas.crop(extent).quantize(palette=palette, dither=Image.Dither.NONE), extent)
+
+
+def _palette() -> Image.Image:
+    """The light colours, and the shades between each text and what it stands on."""
+    colours = {ImageColor.getrgb(colour): None for colour in style.LIGHT.values()}
+    pairs = [*itertools.product(_GROUNDS, _INKS), ("current", "on-current")]
+    for ground, ink in pairs:
+        between = list(zip(*(ImageColor.getrgb(style.LIGHT[name]) for name in (ground, ink)), strict=True))
+        for share in range(1, 8):
+            red, green, blue = ((a * (8 - share) + b * share) // 8 for a, b in between)
+            colours[red, green, blue] = None
+    flat = [value for colour in list(colours)[:255] for value in colour]
+    image = Image.new("P", (1, 1))
+    image.putpalette(flat)
+    return image
 
 
 def _paint(image: Image.Image, shapes: Iterable[Shape]) -> None:
@@ -59,14 +111,9 @@ def _paint(image: Image.Image, shapes: Iterable[Shape]) -> None:
             case Box():
                 _box(draw, shape)
             case Text():
-                anchor = {"start": "lm", "middle": "mm", "end": "rm"}[shape.anchor]
-                font, complete = _font(round(shape.size), shape.bold)
-                text = _written(shape.text, complete)
-                draw.text((shape.x, shape.y), text, style.LIGHT[style.TEXTS[shape.role]], font, anchor)
+                end = _write(image, shape, shape.text, style.TEXTS[shape.role], shape.x, shape.bold)
                 if shape.tail:
-                    x = shape.x + font.getlength(text + " ")
-                    bold, complete = _font(round(shape.size), True)
-                    draw.text((x, shape.y), _written(shape.tail, complete), style.LIGHT["current"], bold, anchor)
+                    _write(image, shape, shape.tail, "current", end + shape.size / 3, True)
             case Line():
                 colour, thickness = style.LINES[shape.role]
                 draw.line((shape.x, shape.y, shape.to_x, shape.to_y), style.LIGHT[colour], max(1, round(thickness)))
@@ -75,8 +122,24 @@ def _paint(image: Image.Image, shapes: Iterable[Shape]) -> None:
                     draw.polygon([(x, y), (x - 8, y - 4), (x - 8, y + 4)], style.LIGHT[colour])
 
 
-def _written(text: str, complete: bool) -> str:
-    return text if complete else "".join(_PLAIN.get(sign, sign) for sign in text)
+def _write(image: Image.Image, shape: Text, text: str, colour: str, x: float, bold: bool) -> float:
+    """Writes a text; returns where it ends."""
+    mask, length, top = _glyphs(text, round(shape.size), bold)
+    left = x - {"start": 0.0, "middle": length / 2, "end": length}[shape.anchor]
+    image.paste(style.LIGHT[colour], (round(left), round(shape.y + top)), mask)
+    return left + length
+
+
+@lru_cache(maxsize=4096)
+def _glyphs(text: str, size: int, bold: bool) -> tuple[Image.Image, float, float]:
+    """(the text as a mask, its length, how far its upper edge is below the middle of the line)."""
+    font, complete = _font(size, bold)
+    if not complete:
+        text = "".join(_PLAIN.get(sign, sign) for sign in text)
+    length, (_, top, _, bottom) = font.getlength(text), font.getbbox(text, anchor="lm")
+    mask = Image.new("L", (max(1, math.ceil(length) + 2), max(1, math.ceil(bottom - top))))
+    ImageDraw.Draw(mask).text((0, -top), text, 255, font, "lm")
+    return mask, length, top
 
 
 def _box(draw: ImageDraw.ImageDraw, box: Box) -> None:

@@ -282,6 +282,12 @@ def test_steps_are_shown_where_asked(explain):
     assert sum(term["product"] for term in steps[0]["terms"]) == 19
 
 
+def test_json_is_json_even_where_a_number_is_not_finite(explain):
+    values = json.loads(explain("pool", "--input", "1 2", "--size", 1, "--padding", 1, "--json"))
+    assert values["output"] == [[None, 1, 2, None]]
+    assert matrices(explain("pool", "--input", "1 2", "--size", 1, "--padding", 1)) == []  # −∞ is shown
+
+
 @pytest.mark.parametrize("ending", ["svg", "html", "gif"])
 def test_an_animation_is_written(explain, tmp_path, ending):
     path = tmp_path / f"conv.{ending}"
@@ -414,6 +420,10 @@ BAD = [
     (("pool", "--input", "1 2; 3 4", "--kind", "kmax", "--size", "1"), "is of sequences"),
     (("pool", "--input", "1 2", "--size", "2", "--sample"), "add --kind stochastic"),
     (("pool", "--input", "1 2", "--kind", "lp", "--size", "2", "-p", "-1"), "norm_type=-1.0"),
+    (("pad", "--input", "1 2", "--padding", "9000000000"), "all windows together read 18000000002 values"),
+    (("pool", "--input", "1 2", "--size", "9999999", "--padding", "9999999"), "all windows together read"),
+    (("conv", "--input", "1 2", "--kernel", "1", "--padding", "99999", "--matrix"), "too large to be shown"),
+    (("conv", "--input", "1 2", "--kernel", "1", "--padding", "9999", "--all"), "--all would print 20000 steps"),
     (("compare", "a.png"), "give two"),
     (("nothing",), "neither a trained model's path nor one of conv, "),
 ]

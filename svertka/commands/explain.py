@@ -318,7 +318,8 @@ def _explain(
     note: str,
     extra: dict[str, Any] | None = None,
 ) -> None:
-    from svertka.commands.showing import show
+    from svertka.commands.showing import check_size, show
     from svertka.explain.explanation import explain
 
+    check_size(operation, x)
     show(explain(operation, x, weight, bias, flip=flip), wanted, note, extra)

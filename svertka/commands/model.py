@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +56,7 @@ def model(
     if as_json:
         seen = field if isinstance(field, str) else [{"first": a, "last": b} for a, b in field]
         result = {"layer": layer, "title": e.title, "computed": itself, "receptive_field": seen}
-        print(json.dumps({**result, "step": step.to_dict()}, ensure_ascii=False))
+        showing.print_json({**result, "step": step.to_dict()})
         return
     console = showing.console()
     _print_number(console, layer, e, step, itself, terms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +37,7 @@ def picture(
     rows, columns = requests.cut(region, values.shape[1:], fitting)
     title, shown = requests.described(path, values, rows, columns), values[:, rows, columns]
     if as_json:
-        print(json.dumps({"title": title, "pixels": shown.astype(int).tolist()}, ensure_ascii=False))
+        showing.print_json({"title": title, "pixels": shown.astype(int).tolist()})
         return
     out.print(title, style="bold", markup=False)
     for name, channel in zip(("red", "green", "blue") if len(values) == 3 else ("",), shown, strict=True):
@@ -72,7 +71,7 @@ def compare(
     found = likeness.compare(a, b, size, places)
     shifted = likeness.compare(a, np.roll(a, 1, axis=1), size, places)
     if as_json:
-        print(json.dumps({"second": found.to_dict(), "first_moved_by_one": shifted.to_dict()}))
+        showing.print_json({"second": found.to_dict(), "first_moved_by_one": shifted.to_dict()})
         return
     out = showing.console()
     out.print(f"A: {names[0]}, B: {names[1]}, {a.shape[0]} × {a.shape[1]} pixels", style="bold", markup=False)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from svertka import spec
 from svertka.errors import DataError
 from svertka.explain import parsing, tables
 from svertka.vision.pictures import printable
+from svertka.window import Segments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from svertka.explain.explanation import Explanation
 
 _ALL = 400  # steps that `--all` prints at most
+_READS = 10_000_000  # values that all windows may read together: as much memory as an explanation takes
+_ENTRIES = 50_000  # of a matrix that is printed, or turned into a gradient
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,32 @@ class Wanted:
     as_json: bool = False
 
 
+def check_size(operation: spec.Operation[Any], x: Any) -> None:
+    """A DataError if an explanation of this operation on x [C, *size] would not fit into memory."""
+    reads = len(x) * _reads(operation, x.shape[1:])
+    if reads > _READS:
+        raise DataError(f"all windows together read {reads} values, over the {_READS} allowed: give a smaller input")
+
+
+def _reads(operation: spec.Operation[Any], size: Sequence[int]) -> int:
+    """Outputs × taps of one channel, by arithmetic alone."""
+    taps = (w.longest(n) if isinstance(w, Segments) else w.size for w, n in zip(operation.windows, size, strict=True))
+    return math.prod(operation.output_size(size)) * math.prod(taps)
+
+
+def print_json(value: Any) -> None:
+    """JSON on one line; what isn't finite becomes null, since JSON has no word for it."""
+    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def show(e: Explanation, wanted: Wanted, note: str = "", extra: dict[str, Any] | None = None) -> None:
     """Prints an explanation.
 
@@ -43,10 +75,13 @@ def show(e: Explanation, wanted: Wanted, note: str = "", extra: dict[str, Any] |
         extra: more results to print, by title: arrays like the output.
     """
     places = _places(e, wanted)
+    entries = len(e.x) * e.output.shape[0] * _reads(e.bound.operation, e.x.shape[1:])
+    if (wanted.matrix or wanted.gradient) and (entries > _ENTRIES or e.output.size * e.x.size > 20 * _ENTRIES):
+        raise DataError(f"a matrix of {e.output.size} × {e.x.size} is too large to be shown: give a smaller input")
     if wanted.animate is not None:
         e.animate(wanted.animate)
     if wanted.as_json:
-        print(json.dumps(_plain(e, wanted, places, note, extra or {}), ensure_ascii=False))
+        print_json(_plain(e, wanted, places, note, extra or {}))
     else:
         _print(e, wanted, places, note, extra or {})
     if wanted.animate is not None and not wanted.as_json:

@@ -161,3 +161,48 @@ def test_pages_show_every_picture_and_stay_small():
         page = Path(LECTURE, f"{language}.md").read_text(encoding="utf-8")
         assert set(re.findall(r'src="pictures/([^"]+)"', page)) == pictures
     assert sum(path.stat().st_size for path in LECTURE.rglob("*") if path.is_file()) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("slide", "printed"),
+    [
+        (1, "row 2 of source/slide-1.txt holds 33 numbers where 32 were expected"),
+        (2, "3 classes: [3, 64]"),
+        (3, "196_608 numbers"),
+        (3, "38_654_705_664 weights"),
+        (4, "16 of 81 cells differ"),
+        (4, "ones: (13, 13), shared: 5"),
+        (5, "[[ 2 2 2 1 -1 -2 -2 -2]]"),
+        (6, "zeros [0 0 1 2 3 4 5 0 0] -> [ -1 0 0 6 7]"),
+        (6, "replicate [1 1 1 2 3 4 5 5 5] -> [ -2 -1 0 1 2]"),
+        (6, "symmetric [2 1 1 2 3 4 5 5 4] -> [ -3 -1 0 1 3]"),
+        (6, "circular [4 5 1 2 3 4 5 1 2] -> [ -5 -5 0 5 5]"),
+        (6, "reflect [3 2 1 2 3 4 5 4 3] -> [ -4 -2 0 2 4]"),
+        (7, "[[[ 1 2] [ 5 3]]]"),
+        (8, "[[[ 12 12 17] [ 10 17 19] [ 9 6 14]]]"),
+        (8, "[[[ 6 17 3] [ 8 17 13] [ 6 4 4]]]"),
+        (9, "expects an input of 3 channels"),
+        (12, "same [[ 1 2 5] [ 5 3 2] [ 0 2 0]]"),
+        (13, "[[ 0 2] [ -5 2]]"),
+        (14, "10×12 -> (5, 8)"),
+        (15, "k11 k12 0 k21 k22 0 0 0 0"),
+        (16, "weights: 25 15 3"),
+        (17, "[[1.7 1.7 1.7] [ 1 1.2 1.8] [1.1 0.8 1.3]]"),
+        (18, "3-max: [ 3 5 4]"),
+        (19, "max [[0.0, 1.0], [0.0, 0.0]]"),
+        (23, "weights and biases 456 357 504 14 455 392"),
+        (23, "multiply-adds 352 800"),
+        (25, "True"),
+        (26, "[1, 3072] -> [1, 10]"),
+        (27, "resnet50 parameters 25.6 M multiply-adds 4.09 G"),
+        (28, "108 instead of 216"),
+        (29, "Conv2d 432 weights, 7_077_888 multiply-adds"),
+        (29, "SeparableConv2d 75 weights, 1_228_800 multiply-adds"),
+    ],
+)
+def test_the_lectures_numbers_are_printed(slide, printed):
+    for language in build.LANGUAGES:
+        page = Path(LECTURE, f"{language}.md").read_text(encoding="utf-8")
+        section = re.split(r"^## ", page, flags=re.MULTILINE)[slide + 1]
+        blocks = re.findall(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+        assert printed in " ".join(" ".join(blocks).split())

@@ -117,8 +117,7 @@ svertka.explain(layer, [1, 2, 3, 4, 5])
 # %% 7
 matrix = [[1, 2, 3], [3, 4, 5], [1, 0, 2]]
 e = svertka.explain(conv([[0, 1], [1, -1]]), matrix)
-step = e.at(0, 1, 0)
-print(" + ".join(f"{t.value:g}·{t.weight:g}" for t in step.terms), "=", step.result)
+e.print(at=(0, 1, 0))
 print(e.output)
 
 # %% 8
@@ -153,7 +152,8 @@ picture([cat[1:-1, 1:-1], gx[1:-1], gy[:, 1:-1]], scale=2)
 # %% 10
 from svertka.explain import gallery
 
-gallery.figure(cat, ["gaussian-blur", "sharpen", "edges", "corners"], width=212)
+filtered = gallery.apply(cat, ["gaussian-blur", "sharpen", "edges", "corners"])
+picture([response[0] for response in filtered.values()], scale=2)
 
 # %% 11
 lenet = create("lenet", channels=1, classes=10)
@@ -167,9 +167,9 @@ for padding in ("valid", "same"):
 
 # %% 12
 e = svertka.explain(conv([[0, 1], [1, -1]], padding="same"), matrix)
-step = e.at(0, 1, 2)
-print(" + ".join(f"{t.value:g}·{t.weight:g}" for t in step.terms), "=", step.result)
+e.print(at=(0, 1, 2))
 Path("pictures/12-2.svg").write_text(e.svg(5), encoding="utf-8")
+e
 
 # %% 13
 numbers5 = [[1, 2, 3, 1, 0], [3, 4, 5, 2, 1], [1, 0, 2, 3, 4], [0, 1, 3, 1, 2], [1, 2, 4, 2, 3]]
@@ -274,13 +274,12 @@ whole = torch.nn.Sequential(ring, nn.GlobalMaxPool2d())
 print("with global pooling, the output stays:", torch.allclose(whole(x.roll(3, -1)), whole(x)))
 
 # %% 23
-from svertka.explain import summary
+from rich.console import Console
 
-layer = nn.Conv2d(3, 6, 5)
-s = summary(layer, (3, 32, 32))
-print(s.rows[0].output, f"parameters {s.parameters}, multiply-adds {s.macs:_}")
-dense = torch.nn.Linear(32 * 32 * 3, 28 * 28 * 6, device="meta")
-print(f"dense: {sum(p.numel() for p in dense.parameters()):_}")
+from svertka.explain.cost import costs
+
+layer = nn.Conv2d(in_channels=3, out_channels=6, kernel_size=5)
+Console().print(costs(layer, (3, 32, 32)).table())
 
 # %% 24
 net = create("lenet", 1, 10, size=(8, 8), widths=(8, 16), hidden=64, dropout=0).double()
@@ -335,6 +334,8 @@ print(list(x.flatten(1).shape), "->", list(dense(x.flatten(1)).shape))
 print(list(whole(x).shape), torch.allclose(whole(x).flatten(1), dense(x.flatten(1)), atol=1e-5))
 
 # %% 27
+from svertka.explain import summary
+
 with torch.device("meta"):
     for name in ("alexnet", "vgg16", "resnet18", "resnet50", "mobilenet"):
         s = summary(create(name, channels=3, classes=1000), (3, 224, 224))

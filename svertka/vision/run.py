@@ -116,9 +116,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model.to(self.settings.device)
-        if not is_code(
-            self.settings.model
-        ):  # a tenth faster, but code of the user's may view() the maps as if contiguous
+        if not is_code(self.settings.model):  # code of the user's may view() its maps, which this would break
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, self.settings)
         self.criterion = make_criterion(self.settings, self.dataset.train.labels, len(self.dataset.classes))

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from geometries import drawn
+from hypothesis import given
+from operations import explained
 
-from svertka import nn
+from svertka import functional, nn, reference, spec
 from svertka.errors import GeometryError
 from svertka.explain.matrix import matrix, names
-from svertka.explain.operations import bound
+from svertka.explain.operations import KMaxPool, bound
 from svertka.explain.steps import Steps
 
 F64 = {"dtype": torch.float64}
@@ -95,3 +98,51 @@ def test_what_is_no_operation_and_no_output_is_told():
         steps.at((0, 2))
     with pytest.raises(IndexError):
         steps[2]
+
+
+@drawn
+@given(explained())
+def test_steps_matrix_reference_and_layer_agree(case):
+    bound, x = case
+    steps = Steps(bound, x)
+    terms = [step.terms for step in steps]
+    magnitude = max((abs(t.value * (t.weight or 1)) for each in terms for t in each), default=0) + 1
+    near = {"rtol": 1e-12, "atol": 1e-13 * magnitude * max(map(len, terms))}
+    definition = reference.k_max_pool(x, bound.operation.k) if isinstance(bound.operation, KMaxPool) else None
+    if definition is None:
+        tensors = [None if t is None else torch.from_numpy(t) for t in (bound.weight, bound.bias)]
+        tensors = [] if bound.weight is None else tensors[: 1 if isinstance(bound.operation, spec.WeightedPool) else 2]
+        definition = reference.run(bound.operation, x[None], *tensors)[0]
+        layer = functional.run(bound.operation, torch.from_numpy(x)[None], *tensors)
+        layer = layer[0] if isinstance(layer, tuple) else layer
+        np.testing.assert_allclose(layer[0].numpy(), definition, rtol=1e-10, atol=1e-10 * magnitude)
+    results = np.array([made_of(bound.operation, step) for step in steps]).reshape(definition.shape)
+    np.testing.assert_allclose(results, definition, **near)
+    if np.isfinite(definition).all():
+        product = matrix(steps) @ x.ravel() + _beside_the_input(bound, steps)
+        np.testing.assert_allclose(product, definition.ravel(), rtol=1e-10, atol=1e-10 * magnitude)
+
+
+def made_of(operation, step):
+    """A step's result from its terms alone, by the definition of the operation."""
+    read = [term for term in step.terms if term.source is not None]
+    match operation:
+        case spec.MaxPool():
+            assert [term.value for term in read if term.chosen] == [max(t.value for t in read)] if read else True
+            return max((term.value for term in read), default=-np.inf)
+        case KMaxPool():
+            return next(term.value for term in step.terms if term.chosen)
+        case spec.LpPool(p=np.inf):
+            return max(abs(term.value) for term in step.terms)
+        case spec.LpPool():
+            return sum(term.product for term in step.terms) ** (1 / operation.p)
+    products = [term.product for term in step.terms]
+    empty = np.nan if isinstance(operation, (spec.AveragePool, spec.WeightedPool)) else 0.0
+    return (sum(products) if products else empty) + (step.bias or 0.0)
+
+
+def _beside_the_input(bound, steps):
+    """What an output has besides what it takes from the input: its bias; the value of a padding."""
+    if isinstance(bound.operation, spec.Pad):
+        return np.array([step.result if step.terms[0].source is None else 0.0 for step in steps])
+    return np.array([step.bias or 0.0 for step in steps])

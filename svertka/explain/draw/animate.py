@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from svertka.errors import DataError
 from svertka.explain.draw import style, svg
 from svertka.explain.draw.frames import Frames
 from svertka.explain.draw.sheets import Sheet, Track, sheet
+
+_REST = 2  # frames' time that the end stands longer before all starts again
 
 
 def write(frames: Frames, path: Path, seconds: float) -> None:
@@ -26,7 +29,7 @@ def write(frames: Frames, path: Path, seconds: float) -> None:
     from svertka.explain.draw.page import whole
     from svertka.vision.files import written_beside
 
-    makers = {".svg": animated, ".html": whole, ".gif": painted}
+    makers: dict[str, Callable[[Sheet, float], str | bytes]] = {".svg": animated, ".html": whole, ".gif": painted}
     make = makers.get(path.suffix.lower())
     if make is None:
         raise DataError(f"an animation can't be written as {path.name!r}: give a name that ends in .svg, .html or .gif")
@@ -47,13 +50,14 @@ def still(frames: Frames, number: int) -> str:
 
 def animated(drawn: Sheet, seconds: float) -> str:
     """The whole animation as an SVG that plays by itself; it stands still at the end where motion is unwelcome."""
+    total = drawn.count + _REST
     spans = {(t.start, t.stop) for t in drawn.tracks if (t.start, t.stop) != (0, drawn.count)}
     rules = ["@media (prefers-reduced-motion:reduce){.svertka g{animation:none!important}}"]
     for start, stop in sorted(spans):
         name = f"f{start}_{stop}"
         last = "visible" if stop == drawn.count else "hidden"
-        rules.append(f".{name}{{visibility:{last};animation:{name} {seconds * drawn.count:g}s step-end infinite}}")
-        rules.append(f"@keyframes {name}{{{_keyframes(start, stop, drawn.count)}}}")
+        rules.append(f".{name}{{visibility:{last};animation:{name} {seconds * total:g}s step-end infinite}}")
+        rules.append(f"@keyframes {name}{{{_keyframes(start / total, stop / total if stop < drawn.count else 1)}}}")
     body = "".join(
         _group(drawn, t, f"f{t.start}_{t.stop}" if (t.start, t.stop) in spans else "") for t in drawn.tracks
     )  # fmt: skip
@@ -67,11 +71,11 @@ def embedded(frames: Frames) -> str:
     return player(sheet(frames))
 
 
-def _keyframes(start: int, stop: int, count: int) -> str:
-    """Hidden before `start`, visible, hidden again from `stop` on."""
-    steps = {0.0: "hidden", start / count: "visible"}
-    if stop < count:
-        steps[stop / count] = "hidden"
+def _keyframes(start: float, stop: float) -> str:
+    """Hidden before `start`, visible, hidden again from `stop` on; both as shares of the whole time."""
+    steps = {0.0: "hidden", start: "visible"}
+    if stop < 1:
+        steps[stop] = "hidden"
     return "".join(f"{100 * share:.6g}%{{visibility:{seen}}}" for share, seen in steps.items())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from svertka.window import OUTSIDE, TransposedWindow, Window
 
 # Places of the input, and outputs, that are drawn on an axis, for 1 to 3 axes; more only if one window needs them.
-MOST = (24, 20, 8)
+MOST = (24, 16, 8)
 
 
 @dataclass(frozen=True)

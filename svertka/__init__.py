@@ -12,18 +12,21 @@ from svertka.errors import DataError, GeometryError, SvertkaError
 
 if TYPE_CHECKING:
     from svertka import explain, functional, models, nn, reference, spec, vision, window
+    from svertka.explain.summaries import summary
     from svertka.window import Window
 
 __version__ = "0.1.0"
 __all__ = [
     "DataError", "GeometryError", "SvertkaError", "Window", "explain", "functional", "models", "nn", "reference",
-    "spec", "vision", "window",
+    "spec", "summary", "vision", "window",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name == "Window":
         return import_module("svertka.window").Window
+    if name == "summary":
+        return import_module("svertka.explain.summaries").summary
     if name in __all__:
         return import_module(f"svertka.{name}")
     raise AttributeError(f"module 'svertka' has no attribute {name!r}")

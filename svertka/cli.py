@@ -206,15 +206,18 @@ def summary(
     ] = None,
     classes: Annotated[int, typer.Option(min=1, help="Of a model that is not trained.")] = 1000,
     model_arg: ModelArguments = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Also run it: time by layer, held against this machine's measured peak.")
+    ] = False,
     as_json: AsJson = False,
     model_code: Code = None,
 ) -> None:
-    """Show a model layer by layer: output shape, parameters, multiply-adds, receptive field; and the totals."""
+    """Show a model layer by layer: shapes, parameters, multiply-adds, memory, receptive field; and the totals."""
     size = None if input_size is None else _sizes(input_size, 3, "--input", "3x224x224")
     from svertka import explain
 
     network, size = _network(model, _model_arguments(model_arg), size, classes, model_code)
-    result = explain.summary(network, size)
+    result = explain.summary(network, size, time=time, name=model)
     if as_json:
         print(json.dumps(result.to_dict()))
     else:

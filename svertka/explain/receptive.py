@@ -63,6 +63,24 @@ def described(field: Field, size: Shape) -> tuple[AxisField, ...] | str:
     return tuple(_axis_field(view, n) for view, n in zip(views, size, strict=True))
 
 
+def reach(field: Field) -> tuple[tuple[int, int], ...] | None:
+    """For each axis: places from the first input that an element sees to the last, (fewest, most); None if unknown."""
+    if isinstance(field, Unknown):
+        return None
+    found = []
+    for axis in zip(*field, strict=True):
+        views = [view for view in axis if isinstance(view, Sight)]
+        if len({view.dim for view in views}) > 1 and len(views) > 1:
+            return None
+        seen = np.unpackbits(np.bitwise_or.reduce([view.bits for view in views]), axis=1)
+        seen = seen[seen.any(axis=1)]
+        extents = seen.shape[1] - seen[:, ::-1].argmax(axis=1) - seen.argmax(axis=1)
+        if not len(extents):
+            return None
+        found.append((int(extents.min()), int(extents.max())))
+    return tuple(found)
+
+
 def _axis_field(view: View, n: int) -> AxisField:
     window = view.window
     if view.dim is not None:

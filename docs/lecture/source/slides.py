@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 import svertka
-from svertka import functional as F
 from svertka import nn
 
 torch.manual_seed(0)
@@ -24,15 +23,17 @@ def conv(kernel, **arguments):
     return layer
 
 
-def picture(maps, scale=16):
-    """Matrices side by side as a picture: the least number of each is black, the largest white."""
+def picture(maps, scale=16, columns=5):
+    """Matrices in rows as a picture: the least number of each is black, the largest white."""
     maps = [torch.as_tensor(m).double() for m in maps]
-    height, parts = max(len(m) for m in maps), []
-    for m in maps:
+    height, width = (max(m.shape[axis] for m in maps) + 1 for axis in (0, 1))
+    sheet = torch.zeros(-(-len(maps) // columns) * height, min(len(maps), columns) * width, 2)
+    for place, m in enumerate(maps):
+        row, column = place // columns * height, place % columns * width
         grey = (m - m.min()) / (m.max() - m.min()).clamp(min=1e-9) * 255
-        shown = torch.stack([grey, torch.full_like(grey, 255)])  # brightness and opacity
-        parts.append(F.pad2d(shown, (0, 1, 0, height - len(m))))
-    pixels = torch.cat(parts, dim=2)[:, :, :-1].round().byte().movedim(0, -1)
+        opaque = torch.full_like(grey, 255)
+        sheet[row : row + len(m), column : column + len(m[0])] = torch.stack([grey, opaque], 2)
+    pixels = sheet[:-1, :-1].round().byte()
     return Image.fromarray(pixels.repeat_interleave(scale, 0).repeat_interleave(scale, 1).numpy())
 
 
@@ -74,7 +75,7 @@ print("weights:", list(model[1].weight.shape))
 # %% 2
 three = create("linear", channels=1, classes=3, size=(8, 8))
 print("3 classes:", list(three[1].weight.shape))
-picture(model[1].weight.detach().view(10, 8, 8), scale=10)
+picture(model[1].weight.detach().view(10, 8, 8))
 
 # %% 3
 pixels = 256 * 256 * 3
@@ -153,7 +154,7 @@ picture([cat[1:-1, 1:-1], gx[1:-1], gy[:, 1:-1]], scale=2)
 from svertka.explain import gallery
 
 filtered = gallery.apply(cat, ["gaussian-blur", "sharpen", "edges", "corners"])
-picture([response[0] for response in filtered.values()], scale=2)
+picture([response[0] for response in filtered.values()], scale=2, columns=2)
 
 # %% 11
 lenet = create("lenet", channels=1, classes=10)
@@ -292,12 +293,12 @@ for step in range(150):
     optimizer.step()
 correct = net(digits.test.pixels.double() / 255).argmax(1) == digits.test.labels
 print("more than 90 % correct:", correct.double().mean().item() > 0.9)
-picture(net.features[0].conv.weight.detach()[:, 0])
+picture(net.features[0].conv.weight.detach()[:, 0], columns=4)
 
 # %% 24
 three = digits.test.pixels[digits.test.labels == 3][:1].double() / 255
 maps = net.features[0].activation(net.features[0].conv(three)).detach()[0]
-picture([three[0, 0], *maps], scale=8)
+picture([three[0, 0], *maps], scale=12)
 
 # %% 24
 blur = nn.WeightedAvgPool2d(
@@ -310,7 +311,7 @@ for _ in range(60):
     score = net(blur(dream).sigmoid()).log_softmax(1).diagonal().sum()
     (0.02 * dream.square().sum() - score).backward()
     optimizer.step()
-picture(blur(dream).sigmoid().detach()[:, 0], scale=10)
+picture(blur(dream).sigmoid().detach()[:, 0])
 
 # %% 24
 covered = three.repeat(64, 1, 1, 1)

@@ -163,7 +163,8 @@ def _print_matrix(out: Console, e: Explanation) -> None:
     """The matrix with the weights' names between the names of outputs and inputs, and with its numbers."""
     shape = (e.output.size, e.x.size)
     inputs, outputs = _entry_names("x", e.x.shape), _entry_names("y", e.output.shape)[: tables.MAX_ROWS]
-    rows = e.matrix_names()[: tables.MAX_ROWS] if e.bound.weight is not None else None
+    named = e.bound.weight is not None and not isinstance(e.bound.operation, spec.Unshared)  # one kernel for all rows
+    rows = e.matrix_names()[: tables.MAX_ROWS] if named else None
     numbers = tables.aligned(e.matrix()[: tables.MAX_ROWS].toarray())
     out.print(f"\nThe matrix, {shape[0]} outputs × {shape[1]} inputs")
     tables_shown = [entries for entries in (rows, numbers) if entries is not None]

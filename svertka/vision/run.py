@@ -135,7 +135,7 @@ class Training:
         self.saved = self.clock = time.monotonic()
         with (
             _signals_noted() as self.signals,
-            TrainingProgress(self.console, settings.epochs, steps, done) as self.progress,
+            TrainingProgress(self.console, settings.epochs, steps, done, self.validation is not None) as self.progress,
         ):
             while not state.finished(settings.epochs, settings.early_stopping):
                 train_epoch(self.model, self.optimizer, self.criterion, self.batches, settings, state, self._after_step)

@@ -25,14 +25,14 @@ _LONGEST_NAME = 24
 class TrainingProgress:
     """A line for each epoch, and below them on a terminal a bar with the time left."""
 
-    def __init__(self, console: Console, epochs: int, steps: int, done: int) -> None:
+    def __init__(self, console: Console, epochs: int, steps: int, done: int, has_validation: bool) -> None:
         self._console = console
-        self._epochs = epochs
+        self._epochs, self._has_validation = epochs, has_validation
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("loss {task.fields[loss]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -42,9 +42,11 @@ class TrainingProgress:
             expand=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=epochs * steps, completed=done, loss=float("nan"))
+        self._task = self._bar.add_task("", total=epochs * steps, completed=done, loss="–")
 
     def __enter__(self) -> "TrainingProgress":
+        validation = "   validation loss   accuracy" if self._has_validation else ""
+        self._console.print(f"\n    epoch   train loss   accuracy{validation}       time", soft_wrap=True)
         self._bar.start()
         return self
 
@@ -55,17 +57,15 @@ class TrainingProgress:
 
     def step(self, epoch: int, loss: float) -> None:
         """A step of `epoch` (from 0) was taken."""
-        self._bar.update(self._task, advance=1, loss=loss, description=f"epoch {epoch + 1}/{self._epochs}")
+        self._bar.update(self._task, advance=1, loss=f"{loss:.3f}", description=f"epoch {epoch + 1}/{self._epochs}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done; `record` is its line of metrics.jsonl."""
-        line = (
-            f"epoch {record['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
-            f"   train: loss {record['train_loss']:.4f}, accuracy {percent(record['train_accuracy'])}"
-        )
-        if "val_loss" in record:
-            line += f"   validation: loss {record['val_loss']:.4f}, accuracy {percent(record['val_accuracy'])}"
-        self._console.print(f"{line}   {record['seconds']:.1f} s", soft_wrap=True)
+        epoch = f"{record['epoch']}/{self._epochs}"
+        line = f"{epoch:>9}{record['train_loss']:>13.4f}{percent(record['train_accuracy']):>11}"
+        if self._has_validation:
+            line += f"{record['val_loss']:>18.4f}{percent(record['val_accuracy']):>11}"
+        self._console.print(f"{line}{record['seconds']:>9.1f} s", soft_wrap=True)
 
 
 def show_start(console: Console, settings: Settings, dataset: Dataset, parameters: int, folder: Path) -> None:

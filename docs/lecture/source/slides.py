@@ -154,7 +154,7 @@ picture([cat[1:-1, 1:-1], gx[1:-1], gy[:, 1:-1]], scale=2)
 from svertka.explain import gallery
 
 filtered = gallery.apply(cat, ["gaussian-blur", "sharpen", "edges", "corners"])
-picture([response[0] for response in filtered.values()], scale=2, columns=2)
+picture([response[0].clamp(0, 255) for response in filtered.values()], scale=2, columns=2)
 
 # %% 11
 lenet = create("lenet", channels=1, classes=10)
@@ -203,7 +203,8 @@ full = torch.nn.Linear(5, 5, bias=False)
 local = nn.LocallyConnected1d(1, 1, 3, input_size=5, padding=1, bias=False)
 shared = nn.Conv1d(1, 1, 3, padding=1, bias=False)
 print("weights:", full.weight.numel(), local.weight.numel(), shared.weight.numel())
-print((svertka.explain(shared, [1, 2, 3, 4, 5]).matrix().toarray() != 0).astype(int))
+banded = [svertka.explain(layer, [0.0] * 5).matrix().toarray() for layer in (local, shared)]
+picture([abs(m) for m in (full.weight.detach().numpy(), *banded)], scale=24)
 
 # %% 17
 pool = nn.AvgPool2d(3, stride=1)
@@ -345,6 +346,8 @@ with torch.device("meta"):
 # %% 28
 layer = nn.Conv2d(4, 6, 3, groups=2, padding=1, bias=False)
 print(list(layer.weight.shape), layer.weight.numel(), "instead of", 4 * 6 * 3 * 3)
+matrix_of_all = svertka.explain(layer, torch.zeros(4, 3, 3)).matrix().toarray()
+picture([abs(matrix_of_all).reshape(6, 9, 4, 9).sum((1, 3))], scale=32)
 
 # %% 29
 regular = nn.Conv2d(3, 16, 3, padding="same", bias=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from svertka.vision.run import Outcome
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True)
-app.add_typer(explain.app, name="explain", help="Show how the numbers of a layer or of a trained network come to be.")
+app.add_typer(explain.app, name="explain")
 
 _data = partial(typer.Option, rich_help_panel="Data")
 _optimisation = partial(typer.Option, rich_help_panel="Optimisation")

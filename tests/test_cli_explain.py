@@ -255,6 +255,9 @@ def test_slides_18_and_19_a_stochastic_pooling_draws_and_its_gradient_goes_there
 
 
 def test_slide_19_gradients_of_pooling(explain):
+    out = explain("pool", "--input", "1 3; 3 2", "--size", 2, "--matrix")
+    assert "The matrix of derivatives at this input, 1 outputs × 4 inputs" in out
+
     def gradient(kind, values, *options):
         return matrices(explain("pool", "--kind", kind, "--input", values, "--size", 2, "--gradient", *options))[1]
 

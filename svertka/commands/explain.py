@@ -30,7 +30,13 @@ class _CommandOrModel(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(cls=_CommandOrModel, no_args_is_help=True, rich_markup_mode=None)
+_HELP = """Show how each number of a layer comes to be, on your own input or in a trained network.
+
+For example: svertka explain conv --input "1 2 3; 3 4 5; 1 0 2" --kernel "0 1; 1 -1" --at 0,1
+
+Or: svertka explain MODEL --layer NAME --at C,Y,X --picture FILE
+"""
+app = typer.Typer(cls=_CommandOrModel, no_args_is_help=True, help=_HELP)
 
 _window = partial(typer.Option, rich_help_panel="Window")
 _shown = partial(typer.Option, rich_help_panel="What is shown")
@@ -104,7 +110,7 @@ def conv(
 ) -> None:
     """Convolution, as all deep learning has it: cross-correlation (see --flip).
 
-    For example: svertka explain conv --input "1 2 3; 3 4 5; 1 0 2" --kernel "0 1; 1 -1" --padding same --at 1,2
+    For example, with padding: svertka explain conv --input "1 2 3 4 5" --kernel "-1 0 2 0 -1" --padding same --all
     """
     from svertka import spec
     from svertka.commands import requests

@@ -14,6 +14,8 @@ import numpy as np
 from svertka import spec
 from svertka.errors import DataError
 from svertka.explain import parsing, tables
+from svertka.explain.draw.terminal import view
+from svertka.explain.operations import KMaxPool
 from svertka.vision.pictures import printable
 from svertka.window import Segments
 
@@ -150,8 +152,7 @@ def _print(e: Explanation, wanted: Wanted, places: list[tuple[int, ...]], note: 
         out.print(f"\n{title}", markup=False)
         print_array(out, array)
     for place in places:
-        out.print()
-        e.print(out, at=place)
+        out.print(view(e.steps, "", place))  # the title stands above all
     if wanted.matrix:
         _print_matrix(out, e)
     if wanted.gradient:
@@ -166,7 +167,9 @@ def _print_matrix(out: Console, e: Explanation) -> None:
     named = e.bound.weight is not None and not isinstance(e.bound.operation, spec.Unshared)  # one kernel for all rows
     rows = e.matrix_names()[: tables.MAX_ROWS] if named else None
     numbers = tables.aligned(e.matrix()[: tables.MAX_ROWS].toarray())
-    out.print(f"\nThe matrix, {shape[0]} outputs × {shape[1]} inputs")
+    curved = isinstance(e.bound.operation, (spec.MaxPool, spec.LpPool, spec.StochasticPool, KMaxPool))
+    what = "The matrix of derivatives at this input" if curved else "The matrix"
+    out.print(f"\n{what}, {shape[0]} outputs × {shape[1]} inputs")
     tables_shown = [entries for entries in (rows, numbers) if entries is not None]
     for number, entries in enumerate(tables_shown):
         if number:

@@ -305,6 +305,12 @@ def test_files_and_pictures_as_input(explain, tmp_path):
     np.save(tmp_path / "k.npy", np.ones((2, 1, 2, 2)))
     out = explain("conv", "--input", tmp_path / "x.npy", "--kernel", tmp_path / "k.npy")
     assert matrices(out) == [[[8, 12]]] * 2
+    np.save(tmp_path / "t.npy", np.array([[[[1.0]], [[2.0]]]]))  # one input channel, two output channels
+    out = explain("transposed", "--input", tmp_path / "x.npy", "--kernel", tmp_path / "t.npy", "--bias", "0,1")
+    assert matrices(out) == [[[0, 1, 2], [3, 4, 5]], [[1, 3, 5], [7, 9, 11]]]
+    np.save(tmp_path / "l.npy", np.arange(4.0).reshape(2, 2, 1, 1, 1, 1))
+    out = explain("local", "--input", "1 1; 1 1", "--kernel", tmp_path / "l.npy")
+    assert matrices(out) == [[[0, 1], [2, 3]]]
     pixels = np.arange(30 * 20, dtype=np.uint8).reshape(30, 20)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     out = explain("pad", "--input", tmp_path / "a.png", "--padding", 0)
@@ -439,6 +445,14 @@ def test_bad_input_ends_in_one_sentence(run, arguments, message):
     assert err.startswith("svertka: ")
     assert err.count("\n") == 1
     assert re.search(message, err)
+
+
+def test_arrays_of_other_shapes_are_refused(run, tmp_path):
+    for shape, message in [((), "has the shape"), ((3,), "has the shape"), ((1,) * 5, "has the shape")]:
+        np.save(tmp_path / "k.npy", np.ones(shape))
+        code, _, err = run("explain", "conv", "--input", SQUARE, "--kernel", tmp_path / "k.npy")
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err
 
 
 def test_bad_requests_to_a_model_end_in_one_sentence(run, trained):

@@ -159,7 +159,7 @@ def transposed(
     from svertka.explain import parsing
 
     x, note = requests.read_input(input, channels, region)
-    weight = requests.filters(kernel, x, groups)
+    weight = requests.transposed_filters(kernel, x, groups)
     windows = spec.transposed_windows(
         x.ndim - 1,
         weight.shape[2:],
@@ -170,8 +170,7 @@ def transposed(
     )
     operation = spec.TransposedConvolution(windows, groups)
     wanted = _wanted(at, everything, matrix, gradient, animate, as_json)
-    bias_values = requests.biases(bias, len(weight))
-    _explain(operation, x, requests.turned_for_transpose(weight, groups), bias_values, flip, wanted, note)
+    _explain(operation, x, weight, requests.biases(bias, weight.shape[1] * groups), flip, wanted, note)
 
 
 @app.command()

@@ -98,8 +98,14 @@ def turns(weight: Array) -> bool:
     return not np.array_equal(weight, np.flip(weight, axes))
 
 
-def turned_for_transpose(weight: Array, groups: int) -> Array:
-    """[out, in / groups, *size] as a transposed convolution has it, [in, out / groups, *size]."""
+def transposed_filters(texts: Sequence[str], x: Array, groups: int) -> Array:
+    """The weight [input channels, output channels / groups, *kernel size], as `filters` reads it.
+
+    A .npy file that holds all of it has this shape, which is torch's.
+    """
+    weight = filters(texts, x, groups)
+    if len(texts) == 1 and len(_filter(texts[0], x.ndim - 1).shape) == x.ndim + 1:
+        return weight
     if len(weight) % groups:
         raise DataError(f"{len(weight)} kernels can't be divided into {groups} groups: give a multiple")
     parts = weight.reshape(groups, len(weight) // groups, *weight.shape[1:]).swapaxes(1, 2)
@@ -202,6 +208,11 @@ def _filter(text: str, ndim: int) -> Array:
     if Path(text.strip()).suffix.lower() != ".npy":
         return parsing.parse(text, "--kernel")
     values = parsing.read_npy(Path(text))
+    if values.ndim not in (ndim, ndim + 1, ndim + 2, 2 * ndim + 2):
+        raise DataError(
+            f"{printable(text)} has the shape {values.shape}: a kernel for an input of {ndim} axes has the shape "
+            "[*kernel size], [channels, *kernel size], or that of a whole weight"
+        )
     return values[None] if values.ndim == ndim else values
 
 

@@ -121,7 +121,7 @@ def sizes(text: str | None, name: str) -> int | tuple[int, ...] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.replace("x", ",").split(",")]
-    if not all(re.fullmatch(r"[+-]?\d+", part, re.ASCII) for part in parts):
+    if not all(re.fullmatch(r"[+-]?\d{1,15}", part, re.ASCII) for part in parts):
         raise DataError(f"{name} {text} is no size: write a whole number, or one for each axis like 2,1")
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
@@ -147,7 +147,7 @@ def position(text: str, shape: Sequence[int], name: str = "--at") -> tuple[int, 
 
 def region(text: str, size: Sequence[int], name: str = "--region") -> tuple[slice, slice]:
     """Rows and columns of a picture, from 10:20,30:45 (the second of a pair not counted)."""
-    match = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text, re.ASCII)
+    match = re.fullmatch(r"\s*(\d{1,15}):(\d{1,15})\s*,\s*(\d{1,15}):(\d{1,15})\s*", text, re.ASCII)
     if match is None:
         raise DataError(f"{name} {text} is no region: write rows and columns like 10:20,30:45")
     top, bottom, left, right = map(int, match.groups())
@@ -157,9 +157,9 @@ def region(text: str, size: Sequence[int], name: str = "--region") -> tuple[slic
 
 
 def _side(part: str, text: str, name: str) -> int | str | tuple[int, int]:
-    if re.fullmatch(r"[+-]?\d+", part, re.ASCII):
+    if re.fullmatch(r"[+-]?\d{1,15}", part, re.ASCII):
         return int(part)
-    if re.fullmatch(r"[+-]?\d+:[+-]?\d+", part, re.ASCII):
+    if re.fullmatch(r"[+-]?\d{1,15}:[+-]?\d{1,15}", part, re.ASCII):
         before, after = part.split(":")
         return int(before), int(after)
     if re.fullmatch(r"[a-z_]+", part):

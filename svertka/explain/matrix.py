@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from svertka import spec
+from svertka.errors import SvertkaError
 from svertka.explain.steps import Step, Steps, Term
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 def matrix(steps: Steps) -> csr_array:
     """SciPy's float64 csr_array [outputs, inputs], rows and columns in row-major order of (channel, *position)."""
-    from scipy.sparse import coo_array
-
+    try:
+        from scipy.sparse import coo_array
+    except ImportError:
+        raise SvertkaError("the matrix of an operation needs SciPy: pip install 'svertka[explain]'") from None
     rows, columns, entries = [], [], []
     for number, step in enumerate(steps):
         for term in step.terms:

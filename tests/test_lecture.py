@@ -128,6 +128,12 @@ def test_both_languages_have_the_same_slides_and_a_text_in_each():
             assert counts[0] == counts[1], (one.heading, pattern)
 
 
+@pytest.mark.parametrize("language", build.LANGUAGES)
+def test_no_line_of_prose_turns_into_a_list(language):
+    text = Path(LECTURE, "source", f"{language}.md").read_text(encoding="utf-8")
+    assert not re.findall(r"^(?:> )?(?:[-+*]|\d+[.)]) .*", text, re.MULTILINE)
+
+
 def test_every_slide_of_the_lecture_has_code():
     cells = build.read_cells(LECTURE / "source" / "slides.py")
     numbers = [cell.slide for cell in cells]

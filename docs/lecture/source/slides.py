@@ -186,6 +186,9 @@ height = (10 + 2 * 1 - 1 * (3 - 1) - 1) // 2 + 1
 width = (12 + 2 * 2 - 2 * (5 - 1) - 1) // 1 + 1
 print("by the formula:", (height, width))
 
+# %% 14
+svertka.explain(conv(kernel, dilation=2), torch.zeros(7, 9)).receptive_field()
+
 # %% 15
 e = svertka.explain(conv([[0, 1], [1, -1]]), matrix)
 for row in e.matrix_names():
@@ -203,8 +206,7 @@ full = torch.nn.Linear(5, 5, bias=False)
 local = nn.LocallyConnected1d(1, 1, 3, input_size=5, padding=1, bias=False)
 shared = nn.Conv1d(1, 1, 3, padding=1, bias=False)
 print("weights:", full.weight.numel(), local.weight.numel(), shared.weight.numel())
-banded = [svertka.explain(layer, [0.0] * 5).matrix().toarray() for layer in (local, shared)]
-picture([abs(m) for m in (full.weight.detach().numpy(), *banded)], scale=24)
+svertka.explain(shared, [1, 2, 3, 4, 5]).connections()
 
 # %% 17
 pool = nn.AvgPool2d(3, stride=1)
@@ -284,6 +286,7 @@ layer = nn.Conv2d(in_channels=3, out_channels=6, kernel_size=5)
 Console().print(costs(layer, (3, 32, 32)).table())
 
 # %% 24
+torch.manual_seed(0)
 net = create("lenet", 1, 10, size=(8, 8), widths=(8, 16), hidden=64, dropout=0).double()
 optimizer = torch.optim.Adam(net.parameters(), lr=0.005, weight_decay=0.01)
 x, y = digits.train.pixels.double() / 255, digits.train.labels
@@ -346,8 +349,9 @@ with torch.device("meta"):
 # %% 28
 layer = nn.Conv2d(4, 6, 3, groups=2, padding=1, bias=False)
 print(list(layer.weight.shape), layer.weight.numel(), "instead of", 4 * 6 * 3 * 3)
-matrix_of_all = svertka.explain(layer, torch.zeros(4, 3, 3)).matrix().toarray()
-picture([abs(matrix_of_all).reshape(6, 9, 4, 9).sum((1, 3))], scale=32)
+connections = svertka.explain(layer, torch.zeros(4, 3, 3)).connections()
+Path("pictures/28.svg").write_text(connections.svg(compare=False), encoding="utf-8")
+connections
 
 # %% 29
 regular = nn.Conv2d(3, 16, 3, padding="same", bias=False)

@@ -120,6 +120,17 @@ def test_the_gif_has_a_picture_for_each_frame(e, tmp_path):
     assert all((abs(picture - current) <= 4).all(-1).sum() > 500 for picture in pictures)  # the current output
 
 
+def test_the_gif_shows_what_painting_all_of_a_frame_shows():
+    """Only what changes is painted; slices that change with the depth, captions too, are among it."""
+    whole = sheet(svertka.explain(nn.Conv3d(1, 1, 2), torch.rand(1, 4, 2, 3)).frames())
+    for number, image in enumerate(gif._images(whole)):
+        canvas = Image.new("RGB", image.size, "#ffffff")
+        for track in whole.seen(number):
+            gif._paint(canvas, gif._placed(whole, track))
+        off = abs(np.asarray(image.convert("RGB")).astype(int) - np.asarray(canvas)).max(-1)
+        assert (off > 48).sum() == 0  # the palette's shades are near, a missing digit is not
+
+
 def test_without_a_font_of_the_system_the_signs_are_replaced(e, monkeypatch):
     monkeypatch.setattr(gif, "_FONTS", ())
     gif._font.cache_clear(), gif._glyphs.cache_clear()

@@ -23,6 +23,8 @@ def test_the_cells_under_the_window_are_the_terms_of_the_step(case):
     steps = Steps(bound, x)
     frames = Frames(steps, "title", steps.output.shape[0] - 1)
     assert [frame.step.output[1:] for frame in frames] == frames.positions
+    resting = {(frame.page, tuple(p.cells for p in (*frame.inputs, *frame.kernels, frame.output))) for frame in frames}
+    assert len(resting) == len({frame.page for frame in frames})  # what is drawn once for all holds for all
     for frame in frames:
         assert window_of(frame) == terms_of(frame, bound.operation)
         current = frame.output.active[0]

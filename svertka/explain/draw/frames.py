@@ -284,15 +284,15 @@ class Frames(Sequence[Frame]):
                 for tap, column in columns.window(step.output[-1])
             ]
             return Panel(caption, 1, len(columns.places), (), tuple(cells))
-        cells = []
+        cells, idle = [], []
         for row, column in itertools.product(*map(range, kernel.shape)):
             tap = (row, column) if depth_tap is None else (depth_tap, row, column)
             note = "weight " + ", ".join(map(str, tap))
-            role = "kernel" if tap in seen else "idle"
-            cells.append(Cell(row, column, _short(kernel[row, column]), role, note=note))
-        fixed = not isinstance(self.steps.bound.operation, spec.Unshared) and all(c.role == "kernel" for c in cells)
-        resting, active = (tuple(cells), ()) if fixed else ((), tuple(cells))
-        return Panel(caption, len(kernel), kernel.shape[1], resting, active)
+            cells.append(Cell(row, column, _short(kernel[row, column]), "kernel", note=note))
+            if tap not in seen:
+                idle.append(replace(cells[-1], role="idle"))
+        resting, active = (cells, idle) if not isinstance(self.steps.bound.operation, spec.Unshared) else ([], cells)
+        return Panel(caption, len(kernel), kernel.shape[1], tuple(resting), tuple(active))
 
     def _output(self, position: Position) -> Panel:
         rows, columns = self._flat()

@@ -11,15 +11,19 @@ from functools import lru_cache
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from svertka.explain.draw import style
-from svertka.explain.draw.sheets import Sheet, Track
+from svertka.explain.draw.sheets import Sheet, Slot, Track
 from svertka.explain.draw.svg import Box, Line, Shape, Text, moved
 
-# Fonts with all the signs that are used, by the names they have on Linux, Windows and macOS; bold beside regular.
-_FONTS = (("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"), ("arial.ttf", "arialbd.ttf"), ("Arial.ttf", "Arial Bold.ttf"))
-# What stands for the signs that Pillow's own font lacks.
+# What stands for the signs that a font lacks.
 _PLAIN = {style.MINUS: "-", "×": "x", "∞": "inf", "→": "->", "∗": "*", "√": "root "} | {
     raised: f"^{digit}" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")
 }
+# (regular, bold, what is replaced), by the names that fonts have on Linux, Windows and macOS; the last is Pillow's own.
+_FONTS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", {}),
+    ("arial.ttf", "arialbd.ttf", {"∗": "*"}),
+    ("Arial.ttf", "Arial Bold.ttf", {"∗": "*"}),
+)
 _GROUNDS, _INKS = ("paper", "input", "window", "kernel", "output"), ("ink", "faint", "weight", "current")
 _HUNDREDTHS = 100
 
@@ -48,6 +52,8 @@ def _images(drawn: Sheet) -> list[Image.Image]:
     images = []
     for number in range(drawn.count):
         covered = []
+        for slot in {t.slot for t in drawn.tracks if t.stop == number and t.stop > t.start + 1}:  # another slice comes
+            canvas.paste(style.LIGHT["paper"], _around(drawn.slots[slot], canvas))
         for track in [t for t in drawn.tracks if t.start == number and t.stop > number + 1]:
             _paint(canvas, _placed(drawn, track))
             _settle(canvas, lasting, _extent(drawn, track, canvas), palette)
@@ -69,16 +75,22 @@ def _placed(drawn: Sheet, track: Track) -> list[Shape]:
 
 
 def _extent(drawn: Sheet, track: Track, canvas: Image.Image) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of all that a track paints: of its boxes, or of all its slot."""
-    slot, boxes = drawn.slots[track.slot], [shape for shape in _placed(drawn, track) if isinstance(shape, Box)]
-    if not boxes or (track.stop > track.start + 1 and len(boxes) > 1):
-        return (
-            max(0, int(slot.x) - 4), max(0, int(slot.y) - 4),
-            min(canvas.width, int(slot.x + slot.width) + 5), min(canvas.height, int(slot.y + slot.height) + 5),
-        )  # fmt: skip
+    """(left, top, right, bottom) of all that a track paints: of its boxes, or of its slot if text stands above them."""
+    slot, placed = drawn.slots[track.slot], _placed(drawn, track)
+    boxes = [shape for shape in placed if isinstance(shape, Box)]
+    top = min((box.y for box in boxes), default=math.inf)
+    if any(isinstance(shape, Text) and shape.y < top for shape in placed):
+        return _around(slot, canvas)
+    left, right = min(box.x for box in boxes), max(box.x + box.width for box in boxes)
+    bottom = max(box.y + box.height for box in boxes)
+    return _around(Slot(left, top, right - left, bottom - top), canvas)
+
+
+def _around(slot: Slot, canvas: Image.Image) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a part of the sheet with the outlines that overhang it."""
     return (
-        int(min(box.x for box in boxes)) - 4, int(min(box.y for box in boxes)) - 4,
-        int(max(box.x + box.width for box in boxes)) + 5, int(max(box.y + box.height for box in boxes)) + 5,
+        max(0, int(slot.x) - 4), max(0, int(slot.y) - 4),
+        min(canvas.width, int(slot.x + slot.width) + 5), min(canvas.height, int(slot.y + slot.height) + 5),
     )  # fmt: skip
 
 
@@ -133,9 +145,8 @@ def _write(image: Image.Image, shape: Text, text: str, colour: str, x: float, bo
 @lru_cache(maxsize=4096)
 def _glyphs(text: str, size: int, bold: bool) -> tuple[Image.Image, float, float]:
     """(the text as a mask, its length, how far its upper edge is below the middle of the line)."""
-    font, complete = _font(size, bold)
-    if not complete:
-        text = "".join(_PLAIN.get(sign, sign) for sign in text)
+    font, replaced = _font(size, bold)
+    text = "".join(replaced.get(sign, sign) for sign in text)
     length, (_, top, _, bottom) = font.getlength(text), font.getbbox(text, anchor="lm")
     mask = Image.new("L", (max(1, math.ceil(length) + 2), max(1, math.ceil(bottom - top))))
     ImageDraw.Draw(mask).text((0, -top), text, 255, font, "lm")
@@ -165,11 +176,11 @@ def _box(draw: ImageDraw.ImageDraw, box: Box) -> None:
 
 
 @lru_cache(maxsize=64)
-def _font(size: int, bold: bool) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
-    """(a font, whether it has all signs)."""
-    for names in _FONTS:
+def _font(size: int, bold: bool) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, dict[str, str]]:
+    """(a font, what stands for the signs that it lacks)."""
+    for regular, heavy, replaced in _FONTS:
         try:
-            return ImageFont.truetype(names[bold], round(size * 0.94)), True
+            return ImageFont.truetype(heavy if bold else regular, round(size * 0.94)), replaced
         except OSError:
             continue
-    return ImageFont.load_default(size), False
+    return ImageFont.load_default(size), _PLAIN

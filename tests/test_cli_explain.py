@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from svertka import cli
+from svertka.explain import gallery
 from svertka.explain.likeness import DEFORMED_X, X
 from svertka.vision.modelfile import build_model, load_model, save_model
 from svertka.vision.pictures import Preprocessing
@@ -383,7 +384,7 @@ def test_a_pool_of_a_trained_network_and_its_frame(explain, trained, tmp_path):
         assert framed.getpixel((4 * 32, 2 * 32)) == (0xD5, 0x5E, 0x00)  # the pool's window and 2 pixels around it
 
 
-def test_the_filters_in_one_figure(run, tmp_path):
+def test_the_filters_in_one_figure(run, tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     code, out, err = run("filter", tmp_path / "a.png", "--out", tmp_path / "f.png", "--width", 64)
@@ -395,6 +396,10 @@ def test_the_filters_in_one_figure(run, tmp_path):
     assert code == 0
     assert "sobel" not in out
     assert (tmp_path / "g.webp").exists()
+    assert "scaled down" not in out
+    monkeypatch.setattr(gallery, "MAX_PIXELS", 150)
+    _, out, _ = run("filter", tmp_path / "a.png", "--out", tmp_path / "f.png")
+    assert "was scaled down to 15 × 10 pixels" in " ".join(out.split())
 
 
 BAD = [

@@ -31,11 +31,11 @@ def picture(
     from svertka.commands import requests, showing
     from svertka.explain import parsing
 
-    values, _ = parsing.read_picture(path, channels)
+    values = parsing.read_picture(path, channels)
     out = showing.console()
     fitting = 24 if len(values) == 1 else 12, max(1, (out.width - 2 + 2) // 5)
     rows, columns = requests.cut(region, values.shape[1:], fitting)
-    title, shown = requests.described(path, values, rows, columns), values[:, rows, columns]
+    title, shown = requests.described(path, values, rows, columns), values[:, rows, columns].astype(float)
     if as_json:
         showing.print_json({"title": title, "pixels": shown.astype(int).tolist()})
         return
@@ -90,20 +90,17 @@ def filters(
     width: Annotated[int, typer.Option(min=32, max=4000, help="Of each picture in the figure, in pixels.")] = 280,
 ) -> None:
     """Show what the classic filters make of PICTURE: gradients, edges, blur, sharpening, corners, in one figure."""
-    import numpy as np
-
     from svertka.commands import showing
     from svertka.explain import gallery, parsing
-    from svertka.vision.pictures import printable
+    from svertka.vision.pictures import printable, read_header
 
     chosen = gallery.chosen(only)
-    read, _ = parsing.read_picture(path, channels)
-    values = gallery.scaled_down(read)
-    gallery.save_figure(gallery.figure(values.astype(np.float32), only, width), out)
+    values = parsing.read_picture(path, channels, gallery.MAX_PIXELS)
+    gallery.save_figure(gallery.figure(values, only, width), out)
     console = showing.console()
     for each in chosen:
         _print_filter(console, each)
-    if values.shape != read.shape:
+    if values.shape[1:] != read_header(path).size:
         console.print(f"{printable(path)} was scaled down to {values.shape[2]} × {values.shape[1]} pixels first.")
     console.print(f"The figure is in {printable(out)}.", markup=False, soft_wrap=True)
 

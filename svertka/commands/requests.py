@@ -42,9 +42,9 @@ def read_input(text: str, channels: int, region: str | None) -> tuple[Array, str
         if region is not None:
             raise DataError(f"--region {region} cuts a picture, but --input is none: leave it away")
         return parsing.parse(text, "--input"), ""
-    values, _ = parsing.read_picture(text, channels)
+    values = parsing.read_picture(text, channels)
     rows, columns = cut(region, values.shape[1:], (SIDE, SIDE))
-    return values[:, rows, columns], described(text, values, rows, columns)
+    return values[:, rows, columns].astype(np.float64), described(text, values, rows, columns)
 
 
 def cut(region: str | None, size: Sequence[int], largest: tuple[int, int]) -> tuple[slice, slice]:
@@ -58,7 +58,7 @@ def cut(region: str | None, size: Sequence[int], largest: tuple[int, int]) -> tu
     return rows, columns
 
 
-def described(name: str | Path, values: Array, rows: slice, columns: slice) -> str:
+def described(name: str | Path, values: parsing.Pixels, rows: slice, columns: slice) -> str:
     """Which part of which picture."""
     height, width = values.shape[1:]
     kind = "grey" if len(values) == 1 else "RGB"

@@ -28,11 +28,11 @@ from svertka.vision.pictures import printable
 
 __all__ = [
     "Absolute", "Filter", "FixedConv2d", "HarrisCorners", "Likeness", "Magnitude", "apply", "chosen", "compare",
-    "figure", "filters", "save_figure", "scaled_down",
+    "figure", "filters", "save_figure",
 ]  # fmt: skip
 
 MAX_PIXELS = 4_000_000
-"""Pictures with more pixels are scaled down before they are filtered."""
+"""The command line scales pictures with more pixels down before it filters them."""
 
 _SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 _BINOMIAL = torch.tensor([1.0, 4, 6, 4, 1]) / 16
@@ -199,17 +199,6 @@ def save_figure(image: Image.Image, path: str | Path) -> None:
         raise DataError(f"a figure cannot be written as {printable(path)}: give a name that ends in .png")
     with written_beside(path) as beside:
         image.save(beside, format=kind)
-
-
-def scaled_down(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """[C, H, W] of at most MAX_PIXELS: the same, or every pixel the mean of its block."""
-    factor = int(np.ceil(np.sqrt(values.shape[1] * values.shape[2] / MAX_PIXELS)))
-    if factor <= 1:
-        return values
-    height, width = (side // factor * factor for side in values.shape[1:])
-    blocks = values[:, :height, :width].reshape(len(values), height // factor, factor, width // factor, factor)
-    means: np.ndarray[Any, Any] = blocks.mean((2, 4))
-    return means
 
 
 def _plain(name: str, title: str, kernel: Tensor, shown: str, times: int = 1) -> Filter:

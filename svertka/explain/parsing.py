@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from svertka.errors import DataError
-from svertka.vision.pictures import Header, Preprocessing, picture_suffixes, printable, read_header
+from svertka.vision.pictures import Preprocessing, picture_suffixes, printable, read_header
 
 Array = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
 
 MAX_ENTRIES = 4_000_000
 """More numbers than this (a picture of 2000 × 2000) are not explained one by one."""
@@ -53,7 +54,10 @@ def parse(text: str, name: str = "the matrix") -> Array:
     if suffix in _TABLES:
         return _read_table(Path(text))
     if is_picture(text):
-        return read_picture(text)[0]
+        pixels = read_picture(text)
+        if pixels.size > MAX_ENTRIES:
+            raise DataError(f"{printable(text)} has over {MAX_ENTRIES} pixels: scale it down or cut a part out")
+        return pixels.astype(np.float64)
     return parse_text(text, name)
 
 
@@ -94,19 +98,25 @@ def read_npy(path: Path) -> Array:
     return values
 
 
-def read_picture(path: str | Path, channels: int | None = 1) -> tuple[Array, Header]:
+def read_picture(path: str | Path, channels: int | None = 1, most: int | None = None) -> Pixels:
     """A picture at its own size, by the path that training and prediction use.
 
     Args:
         path: of the picture.
         channels: 1 (grey), 3 (RGB), or None for what the picture has.
+        most: a picture with more pixels is scaled down to about so many.
 
     Returns:
-        float64 [channels, height, width], 0 … 255, and what the file's header says.
+        uint8 [channels, height, width].
     """
     header = read_header(path)
     wanted = (1 if header.grey else 3) if channels is None else channels
-    return Preprocessing(wanted, header.size).decode(path).numpy().astype(np.float64), header
+    height, width = header.size
+    if most is not None and height * width > most:
+        scale = (most / (height * width)) ** 0.5
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    pixels: Pixels = Preprocessing(wanted, (height, width), "stretch").decode(path).numpy()
+    return pixels
 
 
 def numbers(text: str, name: str) -> list[float]:

@@ -85,12 +85,6 @@ def test_what_is_no_filter_and_no_picture_is_told():
         gallery.apply(np.zeros((2, 9)))
 
 
-def test_large_pictures_are_scaled_down_by_means(monkeypatch):
-    monkeypatch.setattr(gallery, "MAX_PIXELS", 50)
-    assert gallery.scaled_down(np.arange(50.0).reshape(1, 5, 10)).shape == (1, 5, 10)
-    assert gallery.scaled_down(np.arange(60.0).reshape(1, 6, 10))[0, 0].tolist() == [5.5, 7.5, 9.5, 11.5, 13.5]
-
-
 def test_the_slides_x_against_x():
     found = gallery.compare()
     assert (found.cells, found.differing, found.ones, found.shared) == (81, 16, (13, 13), 5)

@@ -12,10 +12,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from svertka.explain.connections import Connections
+    from svertka.explain.cost import Costs, costs
     from svertka.explain.explanation import Explanation
+    from svertka.explain.fields import ReceptiveField, receptive_field
     from svertka.explain.summaries import Row, Summary, summary
 
-__all__ = ["Explanation", "Row", "Summary", "summary"]
+__all__ = [
+    "Connections", "Costs", "Explanation", "ReceptiveField", "Row", "Summary", "costs", "receptive_field", "summary",
+]  # fmt: skip
+
+_ROOMS = {
+    "Connections": "connections",
+    "Costs": "cost",
+    "Explanation": "explanation",
+    "ReceptiveField": "fields",
+    "costs": "cost",
+    "receptive_field": "fields",
+}
 
 
 class _Callable(ModuleType):
@@ -35,8 +49,7 @@ sys.modules[__name__].__class__ = _Callable
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        room = "explanation" if name == "Explanation" else "summaries"
-        return getattr(import_module(f"svertka.explain.{room}"), name)
+        return getattr(import_module(f"svertka.explain.{_ROOMS.get(name, 'summaries')}"), name)
     if name == "gallery":
         return import_module("svertka.explain.gallery")
     raise AttributeError(f"module 'svertka.explain' has no attribute {name!r}")

@@ -116,7 +116,7 @@ class Costs(Cost):
         for cost in columns:
             table.add_column(cost.kind, justify="right", overflow="fold")
         for heading, value in _LINES:
-            table.add_row(heading, *(_grouped(value(cost)) for cost in columns))
+            table.add_row(heading, *(grouped(value(cost)) for cost in columns))
         table.add_row("FLOPs per byte", *(f"{cost.intensity:.3g}" for cost in columns))
         table.caption = "Without biases unless they are named. Bytes: input, parameters and output once, in float32."
         return table
@@ -149,7 +149,7 @@ def costs(what: Bound | nn.Module, shape: Sequence[int]) -> Costs:
     operation, size = layer.operation, tuple(shape[1:])
     if len(size) != operation.ndim:
         raise GeometryError(f"the shape {tuple(shape)} is not (channels, {operation.ndim} sizes)")
-    output = (_channels(layer, shape[0]), *output_size(operation, size))
+    output = (_channels(layer, shape[0]), *_output_size(operation, size))
     weights = 0 if layer.weight is None else layer.weight.size
     biases = 0 if layer.bias is None else layer.bias.size
     one = None if layer.weight is None else layer.weight.shape
@@ -180,7 +180,7 @@ def multiply_adds(
     return math.prod(places) * math.prod(weight[1:])
 
 
-def output_size(operation: spec.Operation[Any], size: Sequence[int]) -> tuple[int, ...]:
+def _output_size(operation: spec.Operation[Any], size: Sequence[int]) -> tuple[int, ...]:
     """Of any operation that can be explained; k-max pooling leaves k of its one axis."""
     return (operation.k,) if isinstance(operation, KMaxPool) else operation.output_size(size)
 
@@ -252,5 +252,6 @@ def _others(operation: spec.Operation[Any], own: Cost, shape: Sequence[int], out
     return kinds
 
 
-def _grouped(number: int) -> str:
+def grouped(number: int) -> str:
+    """12 345 678."""
     return f"{number:,}".replace(",", " ")

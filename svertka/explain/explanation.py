@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from scipy.sparse import csr_array
 
+    from svertka.explain.connections import Connections
     from svertka.explain.cost import Costs
     from svertka.explain.draw.frames import Frames
     from svertka.explain.draw.terminal import View
+    from svertka.explain.fields import ReceptiveField
 
 
 def explain(what: Any, input: Any, weight: Any = None, bias: Any = None, *, flip: bool = False) -> Explanation:
@@ -81,6 +83,18 @@ class Explanation:
         from svertka.explain.cost import costs
 
         return costs(self.bound, self.x.shape)
+
+    def connections(self) -> Connections:
+        """Which outputs see which inputs, and through which weights."""
+        from svertka.explain.connections import Connections
+
+        return Connections(self.bound, self.x.shape)
+
+    def receptive_field(self, at: Sequence[int] | None = None) -> ReceptiveField:
+        """What an output of the layer sees: (*position) or (channel, *position) of it; the middle one if None."""
+        from svertka.explain.fields import of_layer
+
+        return of_layer(self.bound, self.x.shape, at)
 
     def matrix(self) -> csr_array:
         """The operation as a SciPy sparse matrix; see `svertka.explain.matrix`."""

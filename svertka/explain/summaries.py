@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from svertka.errors import GeometryError
 from svertka.explain import timing
+from svertka.explain.cost import grouped
 from svertka.explain.draw.titles import times
 from svertka.explain.receptive import AxisField, described, reach
 from svertka.explain.tracing import Call, trace
@@ -159,7 +160,8 @@ _LEGEND = (
 def _timed(machine: timing.Machine) -> str:
     return (
         f"Roof: the time that the measured peak of this machine would take ({machine.gflops:.0f} GFLOP/s by a matrix "
-        f"product, {machine.bandwidth:.1f} GB/s by a copy, threads: {machine.threads}), in per cent of the time taken; over 100 % comes from the cache."
+        f"product, {machine.bandwidth:.1f} GB/s by a copy, threads: {machine.threads}), in per cent of the time taken; "
+        "over 100 % comes from the cache."
     )
 
 
@@ -250,11 +252,6 @@ def _milliseconds(seconds: float) -> str:
 
 def _short_or_empty(number: int) -> str:
     return short(number) if number else ""
-
-
-def grouped(number: int) -> str:
-    """12 345 678."""
-    return f"{number:,}".replace(",", " ")
 
 
 def short(number: int) -> str:

@@ -1,5 +1,6 @@
 """Costs held against published figures, the lecture's, brute force, and torch's own counter."""
 
+import copy
 import io
 import json
 import math
@@ -68,6 +69,80 @@ def test_agrees_with_torch_s_counter(model: nn.Module, size: tuple[int, ...]) ->
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, *size))
     assert 0 < counter.get_total_flops() == 2 * summary(nn.Sequential(model), size).macs
+
+
+class Branches(nn.Module):
+    """Joined and added branches, transposed, grouped and dilated convolutions, matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.branches = nn.ModuleList(nn.Conv2d(8, 4, 3, padding=d, dilation=d, groups=4) for d in (1, 2))
+        self.up, self.head = nn.ConvTranspose2d(8, 4, 2, 2), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        x = self.up(torch.cat([branch(x) for branch in self.branches], 1) + x).flatten(2)
+        return self.head((x @ x.mT).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (models.lenet(widths=(4, 6), hidden=8), (1, 28, 28)),
+        (models.resnet18(width=4, classes=3), (3, 40, 32)),
+        (models.mobilenet(width=0.125, classes=3), (3, 32, 32)),
+        (Branches(), (3, 20, 24)),
+        (nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(16, 2, 8, batch_first=True)), (6, 4, 4)),
+    ],
+)
+def test_networks_agree_with_torch_s_counter(model: nn.Module, size: tuple[int, ...]) -> None:
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        copied = copy.deepcopy(model).to("meta").train()  # in training attention has no fused kernel
+        copied(torch.zeros(2, *size))
+    assert 0 < counter.get_total_flops() == 2 * 2 * summary(model, size).macs
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True),
+        nn.LSTM(4, 6, proj_size=3, batch_first=True),
+        nn.GRU(4, 5, batch_first=True),
+        nn.RNN(4, 5, nonlinearity="relu", batch_first=True),
+        nn.MultiheadAttention(4, 2, batch_first=True),
+    ],
+)
+def test_fused_kernels_are_counted_where_the_network_has_to_be_computed(layer: nn.Module) -> None:
+    class Net(nn.Module):
+        def __init__(self, looking: bool) -> None:
+            super().__init__()
+            self.layer, self.looking = layer, looking
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.looking and float(x.sum()) > 1e9:  # has no answer without numbers
+                return x
+            return self.layer(x, x, x)[0] if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x)[0]
+
+    computed, outlined = summary(Net(True), (6, 4)), summary(Net(False), (6, 4))
+    assert "run on zeros" in computed.notes[0]
+    assert computed.macs == outlined.macs > 0
+    if not isinstance(layer, nn.MultiheadAttention):
+        assert computed.macs == 6 * sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+
+
+def test_packed_sequences_are_counted_step_by_step() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([4], device="cpu"), batch_first=True)
+            return self.lstm(packed)[1][0]
+
+    assert summary(Net(), (6, 4)).macs == 4 * 4 * (4 * 5 + 5 * 5)
 
 
 def test_recurrent_and_attention_layers_are_counted_by_torch() -> None:

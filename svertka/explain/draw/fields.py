@@ -40,14 +40,15 @@ def drawing(field: ReceptiveField, picture: Picture | None = None) -> str:
     cell = min(style.CELL, _SIDE / max(rows, columns))
     tall = _STRIP if mask.ndim == 1 else cell
     width, height = columns * cell, rows * tall
-    left, top = style.MARGIN + _overhang(field, -1, cell), style.MARGIN + 48 + _overhang(field, -2, cell)
+    (before, after), (above, below) = _overhang(field, -1, cell), _overhang(field, -2, cell)
+    left, top = style.MARGIN + before, style.MARGIN + 48 + above
     body = [_panel(plane, cell, tall, None if picture is None else _image(picture, field, width, height))]
     told = _told(field, cell, tall)
     captions = _captions(field)
-    total = max(left + width + _overhang(field, -1, cell) + style.MARGIN, 12 + 7.3 * max(map(len, captions)))
+    total = max(left + width + after + style.MARGIN, 12 + 7.3 * max(map(len, captions)))
     texts: list[svg.Shape] = [svg.Text(style.MARGIN, style.MARGIN + 4, captions[0], 16, anchor="start", bold=True)]
     texts.append(svg.Text(style.MARGIN, style.MARGIN + 27, captions[1], style.CAPTION, "faint", "start"))
-    bottom = top + height + _overhang(field, -2, cell)
+    bottom = top + height + below
     for line, caption in enumerate(captions[2:]):
         texts.append(svg.Text(style.MARGIN, bottom + 22 + 19 * line, caption, style.CAPTION, "faint", "start"))
     placed = f'<g transform="translate({left:g} {top:g})">{"".join(body)}{told}</g>'
@@ -120,13 +121,13 @@ def _sides(field: ReceptiveField, axis: int) -> tuple[int, int] | None:
     return numbers.offset + (numbers.stride or 0) * (field.at[axis] if numbers.stride else 0), numbers.size
 
 
-def _overhang(field: ReceptiveField, axis: int, cell: float) -> float:
-    """Pixels that the field reaches over the input's edges, where that is little enough to be drawn."""
-    sides, ndim = _sides(field, axis), len(field.input_size) - 1
-    if sides is None or ndim < -axis or _far(field):
-        return 0
+def _overhang(field: ReceptiveField, axis: int, cell: float = 1.0) -> tuple[float, float]:
+    """Pixels that the field reaches over the input's two edges, where that is little enough to be drawn."""
+    sides = _sides(field, axis)
+    if sides is None or len(field.input_size) - 1 < -axis or _far(field):
+        return 0, 0
     first, size = sides
-    return max(0, -first, first + size - field.input_size[axis]) * cell
+    return max(0, -first) * cell, max(0, first + size - field.input_size[axis]) * cell
 
 
 def _far(field: ReceptiveField) -> bool:
@@ -140,13 +141,11 @@ def _far(field: ReceptiveField) -> bool:
 
 def _told(field: ReceptiveField, cell: float, tall: float) -> str:
     """A dashed frame around the field with its padding, where it reaches over the edge."""
-    if _far(field) or not any(_overhang(field, axis, 1) for axis in (-1, -2)):
+    if _far(field) or not any(any(_overhang(field, axis)) for axis in (-1, -2)):
         return ""
     x, width = _sides(field, -1) or (0, 1)
     y, height = (_sides(field, -2) or (0, 1)) if len(field.input_size) > 2 else (0, 1)
-    return (
-        f'<rect x="{x * cell:g}" y="{y * tall:g}" width="{width * cell:g}" height="{height * tall:g}" class="told"/>'
-    )
+    return f'<rect x="{x * cell:g}" y="{y * tall:g}" width="{width * cell:g}" height="{height * tall:g}" class="told"/>'
 
 
 def _captions(field: ReceptiveField) -> list[str]:
@@ -157,8 +156,9 @@ def _captions(field: ReceptiveField) -> list[str]:
     lines[1] = f"sees {lines[1]}, {share:.0%}" if 0.005 < share < 1 else f"sees {lines[1]}"
     if field.numbers and any(axis.stride for axis in field.numbers):
         sizes = times([axis.size for axis in field.numbers])
-        steps = times([axis.stride or 0 for axis in field.numbers])
-        lines.append(f"field {sizes}, stride {steps}, padding counted in")
+        steps = [axis.stride or 0 for axis in field.numbers]
+        stride = times(steps[:1] if len(set(steps)) == 1 else steps)
+        lines.append(f"field {sizes}, stride {stride}, padding counted in")
     elif field.reason:
         lines.append(field.reason)
     if len(field.input_size) == 4:

@@ -256,6 +256,21 @@ def test_sizes_that_fit_no_window_are_told():
         TransposedWindow(Window(3, mode="circular"))
 
 
+@quick
+@given(windows(), st.integers(1, 9))
+def test_missing_inputs_are_those_that_one_window_lacks(window, n):
+    missing = window.missing(n)
+    assert (missing == 0) == fits(window, n)
+    assert fits(window, n + missing)
+    assert not missing or not fits(window, n + missing - 1)
+
+
+def test_nothing_is_missing_where_the_padding_makes_up_for_it():
+    assert Window(5).missing(3) == 2
+    assert Window(3, 1, 4, padding=(1, 2)).missing(3) == 3
+    assert Window(5, 2, padding="same_upper").missing(1) == 0
+
+
 def test_windows_are_values():
     assert Window(3, padding=1) == Window(3, padding=(1, 1)) == Window(3, padding="same")
     assert hash(Window(3, padding="valid")) == hash(Window(3))

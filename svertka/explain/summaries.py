@@ -159,9 +159,9 @@ _LEGEND = (
 
 def _timed(machine: timing.Machine) -> str:
     return (
-        f"Roof: the time that the measured peak of this machine would take ({machine.gflops:.0f} GFLOP/s by a matrix "
-        f"product, {machine.bandwidth:.1f} GB/s by a copy, threads: {machine.threads}), in per cent of the time taken; "
-        "over 100 % comes from the cache."
+        "ms: the fastest of several rounds. Roof: the time that the measured peak of this machine would take "
+        f"({machine.gflops:.0f} GFLOP/s by a matrix product, {machine.bandwidth:.1f} GB/s by a copy, threads: "
+        f"{machine.threads}), in per cent of the time taken; over 100 % comes from the cache."
     )
 
 
@@ -247,7 +247,7 @@ def _equal(axes: Sequence[str]) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.3f}" if seconds < 1e-2 else f"{seconds * 1e3:.1f}"
+    return f"{seconds * 1e3:.2f}"
 
 
 def _short_or_empty(number: int) -> str:

@@ -59,7 +59,7 @@ def test_the_table_of_lenet() -> None:
     assert ["dense.0", "Linear", "512", "1.61M", "1.61M", "2.05k", "all"] in shown
     assert shown[-5][:3] == ["Total", "1.66M", "12.3M"]
     assert " ".join(shown[-4]).startswith("1 663 370 parameters, 12 273 152 multiply-adds.")
-    assert ["flatten", "Flatten", "3136", "16", "(1)"] in shown
+    assert ["flatten", "Flatten", "3136", "10–16", "(1)"] in shown
     assert any(line[:2] == ["(1)", "each"] for line in shown)
 
 

@@ -69,7 +69,7 @@ def _places(found: Connections, kind: str) -> tuple[str, float, float]:
     if len(found.shape) > 2 or max(found.shape[0], found.output[0]) > 1:
         shapes = f"{times(found.shape)} → {times(found.output)}"
         lines.append(f"in all, {shapes}; drawn: {'the last axis' if len(found.shape) > 2 else 'places'}")
-    if max(n, m) > len(names) - sum(pads) or len(top) < m:
+    if len(top) < m or n > _MOST:
         lines.append(f"shown: {len(top)} of {m} outputs, {min(n, _MOST)} of {n} inputs")
     return _panel(lines, names, [str(o) for o in top], wires, xs, kind == found.kind)
 

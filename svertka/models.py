@@ -373,7 +373,8 @@ def _block(
 
 def _draw(layer: Conv2d | nn.Linear) -> None:
     """Weights that keep the variance through ReLU (He et al. 2015): without them deep plain networks don't train."""
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    if not layer.weight.is_meta:  # no numbers to draw, and torch would load its compiler to say so
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 

@@ -355,16 +355,20 @@ def _measured(
 def _default_augmentation(
     classes: tuple[str, ...], train: Split, preprocessing: Preprocessing, notes: list[str]
 ) -> Augmentation:
-    """A shift of a fourteenth of the side; colour pictures are flipped too, unless the class names speak against it."""
-    shift = max(1, min(preprocessing.size) // 14)
+    """A shift of a fourteenth of the side; colour pictures are flipped too, unless the class names speak against it.
+
+    If that is less than a pixel, a crop of a tenth: on digits of 8x8 a whole pixel costs accuracy, and this gains some.
+    """
+    shift = min(preprocessing.size) // 14
+    moved = Augmentation(shift=shift, crop=0.0 if shift else 0.1)
     if train.pixels is not None or preprocessing.channels == 1:
-        return Augmentation(shift=shift)
+        return moved
     sided = [name for name in classes if len(name) == 1 or name.isdecimal() or {"left", "right"} & set(_words(name))]
     if sided:
         notes.append(
             f"pictures are not flipped, since in a mirror the class {_few(sided)} may be another: --flip does it"
         )
-    return Augmentation(shift=shift, flip=not sided)
+    return replace(moved, flip=not sided)
 
 
 def _words(name: str) -> list[str]:

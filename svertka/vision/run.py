@@ -1,6 +1,7 @@
 """One training run from its data to its model file: started, resumed, interrupted and finished."""
 
 import os
+import shlex
 import signal
 import threading
 import time
@@ -20,10 +21,11 @@ from svertka.vision.augment import Augmentation
 from svertka.vision.batches import Batches
 from svertka.vision.checkpoint import CHECKPOINT_FILE, State, read_state, restore, save_checkpoint
 from svertka.vision.datasets import Dataset, Split, load
+from svertka.vision.files import remove_parts
 from svertka.vision.metrics import Evaluation
 from svertka.vision.modelfile import MODEL_FILE, build_model, is_code, load_model, save_model
 from svertka.vision.prediction import evaluate
-from svertka.vision.runfolder import check_folder, make_folder, read_config, write_config, write_metrics
+from svertka.vision.runfolder import check_folder, make_folder, read_config, versions, write_config, write_metrics
 from svertka.vision.settings import Settings, code_digest, fingerprint, refuse_changes, refuse_other_data, settings_for
 from svertka.vision.tables import TrainingProgress, show_start
 from svertka.vision.training import make_criterion, make_optimizer, step_learning_rate, train_epoch
@@ -33,7 +35,7 @@ class Interrupted(SvertkaError):  # noqa: N818 - the user asked for it
     """Training was stopped between two steps by the signal `number`, and the checkpoint in `folder` saved."""
 
     def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"stopped, and saved: go on with svertka train --resume --out {folder}")
+        super().__init__(f"stopped, and saved: go on with svertka train --resume --out {shlex.quote(str(folder))}")
         self.exit_code, self.folder = 128 + number, folder
 
 
@@ -80,6 +82,9 @@ def train(
             return Outcome(folder, settings, state.kept_epoch(settings.early_stopping), finished_before=True)
         dataset = _load_data(vars(settings))
         refuse_other_data(fingerprint(dataset), config["data"], settings.data)
+        remove_parts(folder)
+        if versions() != config["versions"]:
+            console.print(f"note    begun with {config['versions']}: the last bits may differ.", soft_wrap=True)
     else:
         if resume:
             console.print(f"{out} holds nothing to resume yet: starting from the beginning.", soft_wrap=True)

@@ -62,10 +62,15 @@ def write_config(folder: Path, settings: Settings, dataset: Dataset) -> dict[str
         "settings": settings.to_dict(),
         "data": fingerprint(dataset),
         "model code": code_digest(settings.model),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": versions(),
     }
     write_json(folder / CONFIG_FILE, config)
     return read_json(folder / CONFIG_FILE)
+
+
+def versions() -> dict[str, str]:
+    """What else decides the last bits of a result."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -79,12 +79,23 @@ def show_start(console: Console, settings: Settings, dataset: Dataset, parameter
         "data": f"{settings.data}: {counts}; {len(dataset.classes)} classes; {height}x{width} {kind}",
         "recipe": f"{settings.epochs} epochs in batches of {settings.batch_size}; {settings.optimizer},"
         f" {settings.schedule} up to {settings.lr:g}; seed {settings.seed}",
+        "changes": _augmentation(settings),
         "folder": str(folder),
     }
     for name, fact in facts.items():
         console.print(Text(f"{name:<8}{printable(fact)}"), soft_wrap=True)
     for note in dataset.notes:
         console.print(Text(f"note    {note}"), soft_wrap=True)
+
+
+def _augmentation(settings: Settings) -> str:
+    changes = {
+        f"shift by up to {settings.shift} px": settings.shift,
+        "flip": settings.flip,
+        f"crop by up to {settings.crop:.0%}": settings.crop,
+        f"contrast by up to {settings.contrast:.0%}": settings.contrast,
+    }
+    return ", ".join(name for name, value in changes.items() if value) or "none: pictures are shown as they are"
 
 
 def show_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:

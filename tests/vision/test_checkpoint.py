@@ -140,8 +140,10 @@ def test_a_process_that_is_killed_again_and_again(tmp_path: Path) -> None:
         with safe_open(out / "checkpoint", framework="pt") as opened:
             steps.append(json.loads(opened.metadata()["svertka checkpoint"])["state"]["step"])
     assert any(steps), "no kill came in the middle of an epoch"
+    (out / ".checkpoint.1.part").write_text("half-written")
     train(LONG, out=out, resume=True)
     assert same_weights(tmp_path / "whole", out)
+    assert not list(out.glob(".*"))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_digits_are_split_the_same_way_whatever_the_seed():
     assert len(set(names)) == len(names) == 1797
     assert first.preprocessing.size == (8, 8)
     assert first.preprocessing.channels == 1
-    assert first.augmentation == Augmentation(shift=1)
+    assert first.augmentation == Augmentation(crop=0.1)
     assert first.notes == []
 
 
@@ -319,7 +319,7 @@ def test_only_unreadable_pictures_are_an_error(tmp_path):
     ("classes", "mode", "size", "expected"),
     [
         (("cat", "dog"), "RGB", 32, Augmentation(shift=2, flip=True)),
-        (("cat", "dog"), "RGB", 8, Augmentation(shift=1, flip=True)),
+        (("cat", "dog"), "RGB", 8, Augmentation(crop=0.1, flip=True)),
         (("cat", "dog"), "L", 32, Augmentation(shift=2)),
         (("3", "8"), "RGB", 32, Augmentation(shift=2)),
         (("12", "house"), "RGB", 32, Augmentation(shift=2)),
@@ -348,7 +348,7 @@ def test_an_idx_folder(tmp_path):
     assert found.test.labels.tolist() == [2, 1, 0]
     assert list(found.test.names) == ["t10k-images #0", "t10k-images #1", "t10k-images #2"]
     assert found.preprocessing.size == (6, 5)
-    assert found.augmentation == Augmentation(shift=1)
+    assert found.augmentation == Augmentation(crop=0.1)
     assert counts(load(str(tmp_path)).validation) == [2, 2, 2]
 
 

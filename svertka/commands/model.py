@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from svertka.explain.explanation import Explanation
-    from svertka.explain.receptive import AxisField
     from svertka.explain.steps import Step
     from svertka.vision.modelfile import TrainedModel
 
@@ -110,12 +109,7 @@ def _receptive_field(trained: TrainedModel, layer: str, place: tuple[int, ...]) 
     row = next((row for row in summary(trained.model, size).rows if row.name == layer), None)
     if row is None or row.receptive_field is None:
         return "its receptive field is not known" + (f": {row.reason}" if row is not None else "")
-    return [_seen(axis, i) for axis, i in zip(row.receptive_field, place[1:], strict=True)]
-
-
-def _seen(axis: AxisField, output: int) -> tuple[int, int]:
-    first = axis.offset + output * (axis.stride or 0)
-    return first, first + axis.size - 1
+    return [axis.seen_by(i) for axis, i in zip(row.receptive_field, place[1:], strict=True)]
 
 
 def _print_number(out: Console, layer: str, e: Explanation, step: Step, itself: float, most: int) -> None:

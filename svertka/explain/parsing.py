@@ -232,7 +232,8 @@ def _matrix(text: str, name: str) -> Array:
     usual = counts.most_common(1)[0][0]
     odd = [number for number, row in enumerate(rows, 1) if len(row) != usual]
     if odd:
-        also = f" (rows {', '.join(map(str, odd[1:6]))}{' …' if len(odd) > 6 else ''} differ, too)" if odd[1:] else ""
+        others = f"{', '.join(map(str, odd[1:6]))}{' …' if len(odd) > 6 else ''}"
+        also = f" (row{'s' if odd[2:] else ''} {others} {'differ' if odd[2:] else 'differs'}, too)" if odd[1:] else ""
         raise DataError(
             f"row {odd[0]} of {name} holds {len(rows[odd[0] - 1])} numbers where {usual} were expected, as in the "
             f"other rows{also}: make all rows equally long"

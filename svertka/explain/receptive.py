@@ -41,6 +41,11 @@ class AxisField:
     offset: int
     whole: bool = False
 
+    def seen_by(self, output: int) -> tuple[int, int]:
+        """(first, last) place that an output sees, both counted."""
+        first = self.offset + output * (self.stride or 0)
+        return first, first + self.size - 1
+
 
 def of_input(shape: Shape, exact: bool = False) -> Field:
     """The field of the network's input [N, C, *size]: every element sees itself.

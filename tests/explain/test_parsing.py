@@ -37,7 +37,7 @@ def test_text(text, expected):
     [
         (" ", "--input is empty"),
         ("1 2 3; 4 5; 6 7 8", "row 2 of --input holds 2 numbers where 3 were expected"),
-        ("1 2; 3 4; 5; 6; 7 8", r"row 3 of --input .* \(rows 4 differ, too\)"),
+        ("1 2; 3 4; 5; 6; 7 8", r"row 3 of --input .* \(row 4 differs, too\)"),
         ("1 2; 3 x", "entry 2 of row 2 of --input is 'x', which is no number"),
         ("1 2; ; 3 4", "row 2 of --input is empty"),
         ("1,,2", "entry 2 of --input is missing"),

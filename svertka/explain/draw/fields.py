@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Picture = Any  # a path, a tensor or an array
 _SIDE = 400  # of the picture, at most
+_WIDTH = 56  # letters of a caption, at most
 _STRIP = 40  # height of an input with one axis
 _CSS = (
     ".svertka .veil{fill:var(--paper);opacity:.72}"
@@ -160,11 +162,11 @@ def _captions(field: ReceptiveField) -> list[str]:
         stride = times(steps[:1] if len(set(steps)) == 1 else steps)
         lines.append(f"field {sizes}, stride {stride}, padding counted in")
     elif field.reason:
-        lines.append(field.reason)
+        lines += textwrap.wrap(field.reason, _WIDTH)
     if len(field.input_size) == 4:
         lines.append("depth, height, width; drawn as seen from the front")
     if field.rough:
-        lines.append("at most these: places may be among them that are not seen")
+        lines.append("at most these: some may not be seen")
     return lines
 
 

@@ -364,7 +364,9 @@ def k_max_pool1d(input: Tensor, k: int) -> Tensor:
     Returns:
         [N, C, k]; of equal values those that stand first are taken.
     """
-    if not 1 <= k <= input.shape[-1]:
+    if has_torch_function((input,)):
+        return handle_torch_function(k_max_pool1d, (input,), input, k)  # type: ignore[no-any-return]
+    if not 1 <= integer(k, "k", 1) <= input.shape[-1]:
         raise GeometryError(f"k={k} of a k-max pooling must lie between 1 and the length {input.shape[-1]}")
     return portable.k_max(input, k)
 

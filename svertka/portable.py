@@ -24,10 +24,10 @@ from svertka.window import OUTSIDE, Segments, TransposedWindow, Window
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+_KEEP = Window(1)
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _MAX: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
-_AVERAGE: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 _ADAPTIVE_MAX: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 _ADAPTIVE_AVERAGE: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
@@ -55,11 +55,15 @@ def run(operation: spec.Operation[Any], *tensors: Any, **options: Any) -> Any:
 def pad(x: Tensor, windows: Sequence[Window], value: float = 0.0) -> Tensor:
     """`x` with all the places that the windows reach, so that windows without padding read the same."""
     size = x.shape[2:]
+    # A decision that hangs on paddings alone, not on sizes, holds for all sizes of a traced graph.
+    padded = [window.padding != (0, 0) or window.ceil_mode for window in windows]
+    if not any(padded):
+        return x
     if all(window.mode == "zeros" for window in windows):
         sides = [side for window, n in zip(windows, size, strict=True) for side in reversed(window.reach(n))]
-        return F.pad(x, sides[::-1], value=value) if any(sides) else x
+        return F.pad(x, sides[::-1], value=value)
     for axis, (window, n) in enumerate(zip(windows, size, strict=True), start=2):
-        if window.reach(n) != (0, 0):
+        if padded[axis - 2]:
             line = window.padded_line(n, torch).to(x.device)
             x = x.index_select(axis, line.clamp(min=0))
             if window.ceil_mode:
@@ -130,13 +134,15 @@ def _unshared(operation: spec.Unshared, x: Tensor, weight: Tensor, bias: Tensor 
 
 
 @remembered
-def _pooled_by_torch(windows: Sequence[Any], size: Sequence[int], largest_dilation: float = math.inf) -> Any:
+def _pooled_by_torch(windows: Sequence[Any], size: Sequence[int], average: bool = False) -> Any:
     """torch's (kernel_size, stride, padding, dilation, ceil_mode) for these windows on this size, or None."""
-    # Where a gap between taps can skip the whole input, torch names a place outside it, and writes its gradient there.
-    pairs = zip(windows, size, strict=True)
-    fits = (isinstance(w, Window) and w.dilation <= n and w.dilation <= largest_dilation for w, n in pairs)
-    if not all(fits):
-        return None
+    for window, n in zip(windows, size, strict=True):
+        # Where a gap between taps can skip the whole input, torch's maximum names a place outside it, and writes its
+        # gradient there. torch's averages have no dilation, and in 3-d refuse an input smaller than the kernel.
+        if not isinstance(window, Window) or window.dilation > n:
+            return None
+        if average and (window.dilation > 1 or (len(windows) == 3 and window.size > n)):
+            return None
     padding = _same_on_both_sides(windows, size)
     if padding is None or any(2 * p > w.size for p, w in zip(padding, windows, strict=True)):
         return None
@@ -145,7 +151,7 @@ def _pooled_by_torch(windows: Sequence[Any], size: Sequence[int], largest_dilati
 
 
 def _adaptive(windows: Sequence[Any]) -> bool:
-    return all((isinstance(w, Segments) and w.overlap) or w == Window(1) for w in windows)
+    return all((isinstance(w, Segments) and w.overlap) or w == _KEEP for w in windows)
 
 
 def _max(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) -> Any:
@@ -170,32 +176,52 @@ def _lowest(dtype: torch.dtype) -> float:
     return -math.inf if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype).min
 
 
-def _window_sum(operation: spec.Operation[Any], x: Tensor) -> Any:
-    windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
-    if _adaptive(windows):
-        count = geometry.taps(windows, size, "taps_inside", torch).to(x.device)
-        return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size)) * count
-    if x.is_floating_point() and all(isinstance(w, Window) and w.dilation == 1 for w in windows):
-        # torch's mean, times the taps: its 1-d pooling has no divisor of its own.
-        kernel, stride = [w.size for w in windows], [w.stride for w in windows]
-        return _AVERAGE[axis](pad(x, windows), kernel, stride) * math.prod(kernel)
+def _window_sum(windows: Sequence[Any], x: Tensor) -> Any:
+    size, axis = x.shape[2:], len(windows) - 1
+    if x.is_floating_point():
+        if _adaptive(windows):
+            count = geometry.taps(windows, size, "taps_inside", torch).to(x.device)
+            return _adaptive_mean(windows, x) * count
+        arguments = _pooled_by_torch(windows, size, True)
+        if arguments is not None:
+            kernel, stride, padding, _, ceil_mode = arguments
+            return _AVERAGE[axis](x, kernel, stride, padding, ceil_mode, True, 1)
+        if all(isinstance(w, Window) and w.dilation == 1 for w in windows):
+            kernel, stride = tuple(w.size for w in windows), tuple(w.stride for w in windows)
+            return _AVERAGE[axis](pad(x, windows), kernel, stride, (0,) * len(windows), False, True, 1)
     return gather(x, windows, 0.0)[0].sum(-1)
 
 
+def _avg_pool1d(
+    x: Tensor, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool, divisor: Any = None
+) -> Tensor:
+    """torch's, with the divisor that its siblings for more axes have."""
+    if divisor is None:
+        return F.avg_pool1d(x, kernel, stride, padding, ceil_mode, count_include_pad)
+    kernel, stride, padding = (1, *kernel), (1, *stride), (0, *padding)
+    return F.avg_pool2d(x[..., None, :], kernel, stride, padding, ceil_mode, count_include_pad, divisor)[..., 0, :]
+
+
+_AVERAGE: Any = (_avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+
+
+def _adaptive_mean(windows: Sequence[Any], x: Tensor) -> Any:
+    output_size = tuple(w.output_size(n) for w, n in zip(windows, x.shape[2:], strict=True))
+    return _ADAPTIVE_AVERAGE[len(windows) - 1](x, output_size)
+
+
 def _average(operation: spec.AveragePool, x: Tensor) -> Any:
-    windows, size, axis = operation.windows, x.shape[2:], operation.ndim - 1
+    windows, size = operation.windows, x.shape[2:]
     if operation.divisor is not None:
-        return _divided(_window_sum(operation, x), operation.divisor)
-    arguments = _pooled_by_torch(windows, size, 1)
+        return _divided(_window_sum(windows, x), operation.divisor)
+    arguments = _pooled_by_torch(windows, size, True)
     if arguments is not None:
         kernel, stride, padding, _, ceil_mode = arguments
-        # torch's 3-d average refuses an input that is smaller than the kernel, padded or not.
-        if axis < 2 or all(k <= n for k, n in zip(kernel, size, strict=True)):
-            return _AVERAGE[axis](x, kernel, stride, padding, ceil_mode, operation.count_include_pad)
+        return _AVERAGE[operation.ndim - 1](x, kernel, stride, padding, ceil_mode, operation.count_include_pad)
     if _adaptive(windows):
-        return _ADAPTIVE_AVERAGE[axis](x, operation.output_size(size))
+        return _adaptive_mean(windows, x)
     counted = "taps_on_line" if operation.count_include_pad else "taps_inside"
-    return _divided(_window_sum(operation, x), geometry.taps(windows, size, counted, torch).to(x.device))
+    return _divided(_window_sum(windows, x), geometry.taps(windows, size, counted, torch).to(x.device))
 
 
 def _divided(total: Tensor, count: Any) -> Tensor:
@@ -208,16 +234,18 @@ def _lp(operation: spec.LpPool, x: Tensor) -> Any:
     p, magnitude = operation.p, (x.abs() if x.is_floating_point() or x.is_complex() else x.float().abs())
     if p == math.inf:  # a window that reads no input gives 0, like every other p
         return _max(spec.MaxPool(operation.windows), magnitude).clamp(min=0)
-    total = _window_sum(operation, _power(magnitude, p))
+    total = _window_sum(operation.windows, _power(magnitude, p))
     return _power(total, 1 / p)
 
 
 def _power(x: Tensor, p: float) -> Tensor:
-    """x ** p for x ≥ 0, with the gradient 0 at x = 0 (the power's own is infinite for p < 1)."""
+    """x ** p for x ≥ 0, with the gradient 0 at x = 0 (the power's own is infinite for p < 1, its next for p < 2)."""
     if p == 1:
         return x
+    if p >= 2:
+        return x**p
     zero = x == 0
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** p)
+    return (x.masked_fill(zero, 1.0) ** p).masked_fill(zero, 0.0)
 
 
 def _weighted(operation: spec.WeightedPool, x: Tensor, weight: Tensor) -> Tensor:

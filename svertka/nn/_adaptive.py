@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from svertka import functional as F
 from svertka import spec
 from svertka.errors import GeometryError
+from svertka.window import integer
 
 
 class _AdaptiveMaxPool:
@@ -193,9 +194,7 @@ class KMaxPool1d(nn.Module):
 
     def __init__(self, k: int) -> None:
         super().__init__()
-        if k < 1:
-            raise GeometryError(f"k={k} of a k-max pooling must be at least 1")
-        self.k = k
+        self.k = integer(k, "k", 1)
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, L] → [N, C, k], L ≥ k."""

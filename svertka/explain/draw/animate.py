@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from svertka.errors import DataError
-from svertka.explain.draw import style, svg
+from svertka.explain.draw import svg
 from svertka.explain.draw.frames import Frames
 from svertka.explain.draw.sheets import Sheet, Track, sheet
 
@@ -86,5 +86,4 @@ def _group(drawn: Sheet, track: Track, name: str = "") -> str:
 
 
 def _document(drawn: Sheet, body: str, css: str) -> str:
-    paper = f'<rect width="{drawn.width:g}" height="{drawn.height:g}" rx="{style.MARGIN / 3:g}" class="b-paper"/>'
-    return svg.document(paper + body, drawn.width, drawn.height, drawn.title, css)
+    return svg.document(body, drawn.width, drawn.height, drawn.title, css)

@@ -111,7 +111,9 @@ def elements(shapes: Iterable[Shape]) -> str:
 def document(
     body: str | Iterable[Shape], width: float, height: float, title: str = "", css: str = "", styled: bool = True
 ) -> str:
-    """A whole SVG element, complete in itself, as wide as its surroundings allow but no wider than `width`.
+    """A whole SVG element on its own paper, as wide as its surroundings allow but no wider than `width`.
+
+    The paper follows the viewer's theme, as the ink does: on a page that doesn't, the drawing stays readable.
 
     Args:
         body: shapes, or what `elements` made of them.
@@ -125,7 +127,8 @@ def document(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="svertka" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" style="max-width:100%;height:auto" role="img" aria-label="{escape(title)}">'
-        f"{sheet}<defs>{_DEFS}</defs>{content}</svg>"
+        f'{sheet}<defs>{_DEFS}</defs><rect width="{width:g}" height="{height:g}" rx="{style.MARGIN / 3:g}" '
+        f'class="b-paper"/>{content}</svg>'
     )
 
 

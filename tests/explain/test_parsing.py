@@ -88,7 +88,7 @@ def test_a_ragged_matrix_like_the_slides_names_its_first_row_and_the_others(tmp_
     rows = [[60 + (r + c) % 9 for c in range(33 if r in (2, 21) else 32)] for r in range(1, 33)]
     path = tmp_path / "picture.tsv"
     path.write_text("\t\n".join("\t".join(map(str, row)) for row in rows))
-    with pytest.raises(DataError, match=r"row 2 of .*picture\.tsv holds 33 numbers where 32 .*\(rows 21 differ"):
+    with pytest.raises(DataError, match=r"row 2 of .*picture\.tsv holds 33 numbers where 32 .*\(row 21 differs"):
         parsing.parse(str(path))
     path.write_text("\n".join("\t".join(map(str, row[:32])) for row in rows))
     assert parsing.parse(str(path)).shape == (1, 32, 32)

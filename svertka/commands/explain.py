@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from svertka.commands import pictures
+from svertka.commands.cost import cost
 from svertka.commands.model import model
 from svertka.errors import DataError
 
@@ -300,6 +301,7 @@ def pad(
     _explain(spec.Pad(windows, value), x, None, None, False, wanted, note)
 
 
+app.command()(cost)
 app.command()(model)
 app.command()(pictures.picture)
 app.command()(pictures.compare)

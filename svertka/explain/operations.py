@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ def bound(what: nn.Module | spec.Operation[Any], weight: Any = None, bias: Any =
         GeometryError: if `what` is no single operation with windows.
     """
     if isinstance(what, spec.Operation):
-        return Bound(what, _numbers(weight), _numbers(bias), type(what).__name__)
+        return Bound(what, _numbers(weight), _numbers(bias), _in_words(type(what).__name__))
     operation = operation_of(what)
     if operation is None:
         raise GeometryError(
@@ -75,6 +76,11 @@ def operation_of(layer: nn.Module) -> spec.Operation[Any] | None:
                 operation: spec.Operation[Any] = parse(layer, ndim)
                 return operation
     return None
+
+
+def _in_words(name: str) -> str:
+    """TransposedConvolution → Transposed convolution."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
 def _numbers(values: Any) -> Array | None:

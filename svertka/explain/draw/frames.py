@@ -337,7 +337,7 @@ class Frames(Sequence[Frame]):
         if isinstance(self.steps.bound.operation, spec.TransposedConvolution):
             yield "The inputs stand as far apart as the stride; the kernel, turned round, moves one place at a time."
         if isinstance(self.steps.bound.operation, spec.StochasticPool):
-            yield "Each value is multiplied by its probability; in training one value is drawn, in evaluation this mean is taken."
+            yield "Values times their probabilities: evaluation takes this mean, training draws one value."
 
 
 def _short(value: float) -> str:

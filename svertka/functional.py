@@ -259,8 +259,6 @@ def _avg_pool(
 
     Without `count_include_pad`, a window that reads no input gives NaN (0 / 0).
     """
-    if divisor_override == 0:
-        raise GeometryError("divisor_override=0: the divisor must not be zero")
     operation = pool_spec(
         spec.AveragePool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode,
         count_include_pad, divisor_override,
@@ -285,17 +283,8 @@ def _lp_pool(
     torch's own takes powers of the signed input, so that odd p lose what cancels; this is the norm. Its gradient is 0
     where the norm is 0.
     """
-    operation = pool_spec(
-        spec.LpPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, check_norm(norm_type)
-    )
+    operation = pool_spec(spec.LpPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, norm_type)
     return run(operation, input)  # type: ignore[no-any-return]
-
-
-def check_norm(p: float) -> float:
-    """`p` if it is the order of a norm, above 0; else a GeometryError."""
-    if not p > 0:
-        raise GeometryError(f"norm_type={p} is not the order of a norm: give a number above 0, or math.inf")
-    return float(p)
 
 
 def _weighted_avg_pool(
@@ -365,7 +354,7 @@ def k_max_pool1d(input: Tensor, k: int) -> Tensor:
         [N, C, k]; of equal values those that stand first are taken.
     """
     if has_torch_function((input,)):
-        return handle_torch_function(k_max_pool1d, (input,), input, k)  # type: ignore[no-any-return]
+        return handle_torch_function(k_max_pool1d, (input,), input, k)
     if not 1 <= integer(k, "k", 1) <= input.shape[-1]:
         raise GeometryError(f"k={k} of a k-max pooling must lie between 1 and the length {input.shape[-1]}")
     return portable.k_max(input, k)
@@ -413,7 +402,7 @@ def _adaptive_avg_pool(ndim: int, input: Tensor, output_size: Any) -> Tensor:
 
 def _adaptive_lp_pool(ndim: int, input: Tensor, norm_type: float, output_size: Any) -> Tensor:
     """Lp pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
-    operation = adaptive_spec(spec.LpPool, ndim, output_size, check_norm(norm_type))
+    operation = adaptive_spec(spec.LpPool, ndim, output_size, norm_type)
     return run(operation, input)  # type: ignore[no-any-return]
 
 

@@ -56,20 +56,20 @@ def pad(x: Tensor, windows: Sequence[Window], value: float = 0.0) -> Tensor:
     """`x` with all the places that the windows reach, so that windows without padding read the same."""
     size = x.shape[2:]
     # A decision that hangs on paddings alone, not on sizes, holds for all sizes of a traced graph.
-    padded = [window.padding != (0, 0) or window.ceil_mode for window in windows]
-    if not any(padded):
+    if all(window.padding == (0, 0) and not window.ceil_mode for window in windows):
         return x
     if all(window.mode == "zeros" for window in windows):
         sides = [side for window, n in zip(windows, size, strict=True) for side in reversed(window.reach(n))]
         return F.pad(x, sides[::-1], value=value)
-    for axis, (window, n) in enumerate(zip(windows, size, strict=True), start=2):
-        if padded[axis - 2]:
+    channels_last = x.stride(1) == 1 and x.shape[1] > 1  # which index_select keeps only as an order of axes
+    x = x.movedim(1, -1) if channels_last else x
+    for axis, (window, n) in enumerate(zip(windows, size, strict=True), start=1 if channels_last else 2):
+        if window.padding != (0, 0) or window.ceil_mode:
             line = window.padded_line(n, torch).to(x.device)
             x = x.index_select(axis, line.clamp(min=0))
             if window.ceil_mode:
-                outside = (line == OUTSIDE).view(-1, *(1,) * (len(windows) + 1 - axis))
-                x = x.masked_fill(outside, value)
-    return x
+                x = x.masked_fill((line == OUTSIDE).view(-1, *(1,) * (x.ndim - 1 - axis)), value)
+    return x.movedim(-1, 1) if channels_last else x
 
 
 def gather(x: Tensor, windows: Sequence[Any], fill: float) -> tuple[Tensor, Tensor]:
@@ -245,7 +245,7 @@ def _power(x: Tensor, p: float) -> Tensor:
     if p >= 2:
         return x**p
     zero = x == 0
-    return (x.masked_fill(zero, 1.0) ** p).masked_fill(zero, 0.0)
+    return (x + zero) ** p * ~zero
 
 
 def _weighted(operation: spec.WeightedPool, x: Tensor, weight: Tensor) -> Tensor:

@@ -72,12 +72,20 @@ class AveragePool(Operation[PoolWindow]):
     count_include_pad: bool = True
     divisor: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.divisor == 0:
+            raise GeometryError("divisor_override=0 divides nothing: give another number, or None for the taps")
+
 
 @dataclass(frozen=True)
 class LpPool(Operation[PoolWindow]):
     """(Σ |x|^p)^(1/p) over the window; max |x| for p = ∞."""
 
     p: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.p > 0:
+            raise GeometryError(f"norm_type={self.p} is not the order of a norm: give a number above 0, or math.inf")
 
 
 @dataclass(frozen=True)

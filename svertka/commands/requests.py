@@ -177,7 +177,7 @@ def pool(
         case "average":
             return spec.AveragePool(windows, count_pad)
         case "lp":
-            return spec.LpPool(windows, functional.check_norm(p))
+            return spec.LpPool(windows, p)
         case "weighted":
             return spec.WeightedPool(windows, count_pad)
     return spec.StochasticPool(windows, sample=False)
@@ -200,7 +200,7 @@ def drawn(operation: spec.Operation[Any], x: Array, seed: int, gradient: bool) -
 def _adaptive(kind: str, windows: Any, p: float) -> spec.Operation[Any]:
     if kind == "max":
         return spec.MaxPool(windows)
-    return spec.AveragePool(windows) if kind == "average" else spec.LpPool(windows, functional.check_norm(p))
+    return spec.AveragePool(windows) if kind == "average" else spec.LpPool(windows, p)
 
 
 def _filter(text: str, ndim: int) -> Array:

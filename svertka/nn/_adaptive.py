@@ -91,7 +91,7 @@ class _AdaptiveLPPool(nn.Module):
 
     def __init__(self, norm_type: float, output_size: Any) -> None:
         super().__init__()
-        self.norm_type, self.output_size = F.check_norm(norm_type), output_size
+        self.norm_type, self.output_size = float(norm_type), output_size
         self.operation  # noqa: B018 (raises for sizes that make no window)
 
     @property

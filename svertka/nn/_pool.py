@@ -179,7 +179,7 @@ class _LPPool(_Pool):
         dilation: Sizes = 1,
         padding_mode: str = "zeros",
     ) -> None:
-        super().__init__(F.check_norm(norm_type), kernel_size, stride, ceil_mode)
+        super().__init__(norm_type, kernel_size, stride, ceil_mode)
         self._set(padding, dilation, padding_mode)
 
     def _details(self) -> tuple[Any, ...]:
@@ -244,14 +244,14 @@ class _WeightedAvgPool(_Pool):
     def _normalised(self, weight: Tensor) -> Tensor:
         weight = weight if weight.is_floating_point() else weight.to(torch.get_default_dtype())
         weight = weight[None] if weight.ndim == self._ndim else weight
-        sums = weight.flatten(1).sum(1)
+        sums = weight.sum(tuple(range(1, weight.ndim)), keepdim=True)
         if weight.shape[1:] != self.kernel_size or (weight < 0).any() or not (sums > 0).all():
             raise GeometryError(
                 f"the weight of a weighted pooling must be [*kernel_size] or [channels, *kernel_size] with "
                 f"kernel_size={self.kernel_size}, not negative and of positive sum, but got shape "
                 f"{list(weight.shape)} with values {weight.min().item():g} … {weight.max().item():g}"
             )
-        return weight / sums.view(-1, *(1,) * self._ndim)
+        return weight / sums
 
     @property
     def weight(self) -> Tensor:

@@ -57,9 +57,9 @@ def test_compiles_to_one_graph(case) -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("case", [case for case in LAYERS if case.endswith("1d") and ONE_SIZE not in case])
-def test_compiles_for_sizes_that_vary(case) -> None:
-    layer, x = build(case)
+@pytest.mark.parametrize("name", ["Conv reflect", "MaxPool indices", "AvgPool wide", "StochasticPool", "DynamicPool"])
+def test_compiles_for_sizes_that_vary(name) -> None:
+    layer, x = build(f"{name} 1d")
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
     assert_same(compiled(x), layer(x))
     assert_same(compiled(larger(x)), layer(larger(x)))

@@ -53,14 +53,19 @@ def run(operation: spec.Operation[Any], *tensors: Any, **options: Any) -> Any:
 
 
 def pad(x: Tensor, windows: Sequence[Window], value: float = 0.0) -> Tensor:
-    """`x` with all the places that the windows reach, so that windows without padding read the same."""
+    """`x` and what the windows read around it, so that windows without padding read the same."""
     size = x.shape[2:]
     # A decision that hangs on paddings alone, not on sizes, holds for all sizes of a traced graph.
     if all(window.padding == (0, 0) and not window.ceil_mode for window in windows):
         return x
     if all(window.mode == "zeros" for window in windows):
-        sides = [side for window, n in zip(windows, size, strict=True) for side in reversed(window.reach(n))]
-        return F.pad(x, sides[::-1], value=value)
+        reach = [
+            window.reach(n) if window.ceil_mode else window.pads(n) for window, n in zip(windows, size, strict=True)
+        ]
+        sides = [side for pair in reversed(reach) for side in pair]
+        x = F.pad(x, [max(side, 0) for side in sides], value=value)
+        # What is cut off may be all of the input and some of the padding, so it is cut last.
+        return F.pad(x, [min(side, 0) for side in sides]) if any(side < 0 for side in sides) else x
     channels_last = x.stride(1) == 1 and x.shape[1] > 1  # which index_select keeps only as an order of axes
     x = x.movedim(1, -1) if channels_last else x
     for axis, (window, n) in enumerate(zip(windows, size, strict=True), start=1 if channels_last else 2):
@@ -275,6 +280,7 @@ def _stochastic(operation: spec.StochasticPool, x: Tensor, *, generator: torch.G
 
 
 def _pad(operation: spec.Pad, x: Tensor) -> Tensor:
+    operation.output_size(x.shape[2:])  # raises where all would be cut off
     return pad(x, operation.windows, operation.value)
 
 

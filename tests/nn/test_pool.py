@@ -206,6 +206,18 @@ def test_windows_on_nothing() -> None:
         assert nn.StochasticPool1d(2, **far).train(training)(x).tolist() == [[[0, 0, 1, 0, 0]]]
 
 
+def test_the_only_window_lies_before_the_input() -> None:
+    x = torch.ones(1, 1, 1)
+    far = {"kernel_size": 1, "stride": 3, "padding": ((2, 0),)}
+    assert nn.AvgPool1d(**far)(x).tolist() == [[[0]]]
+    assert nn.AvgPool1d(**far, ceil_mode=True)(x).tolist() == [[[0]]]
+    assert nn.LPPool1d(2, **far)(x).tolist() == [[[0]]]
+    assert nn.WeightedAvgPool1d(**far)(x).tolist() == [[[0]]]
+    assert nn.Conv1d(1, 1, **far, bias=False)(x).tolist() == [[[0]]]
+    assert nn.Pad1d((3, -2), value=2.0)(x).tolist() == [[[2, 2]]]
+    assert nn.Pad1d((-2, 3), value=2.0)(x).tolist() == [[[2, 2]]]
+
+
 def test_gaps_wider_than_the_input_read_nothing() -> None:
     """torch's own maximum names the place 1 of an input of 1 here, and its gradient goes there."""
     x = torch.ones(2, 1, 1, requires_grad=True)

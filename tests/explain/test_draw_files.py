@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import time
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -140,14 +139,6 @@ def test_without_a_font_of_the_system_the_signs_are_replaced(e, monkeypatch):
         assert minus.tobytes() == hyphen.tobytes()
     finally:
         gif._font.cache_clear(), gif._glyphs.cache_clear()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_animation_of_11_by_11_is_written_in_two_seconds(kind, tmp_path):
-    e = svertka.explain(nn.Conv2d(1, 1, 3), torch.rand(11, 11))
-    start = time.process_time()
-    e.animate(tmp_path / f"a.{kind}")
-    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,5 @@
 """Batches: the same for any number of workers, any memory and any point of entry; nothing unreadable goes unnoticed."""
 
-import math
 import os
 import signal
 import subprocess
@@ -307,22 +306,6 @@ def test_impossible_arguments_are_named(argument, value):
 
 
 # ---- the cost
-
-
-def test_a_batch_from_memory_costs_next_to_nothing():
-    """64 pictures of 28 × 28 take about a third of a millisecond; the bound is loose, for busy machines."""
-    split = Split(
-        torch.zeros(64 * 30, dtype=torch.int64), [""] * 64 * 30, torch.zeros(64 * 30, 1, 28, 28, dtype=torch.uint8)
-    )
-    served = Batches(
-        split, Preprocessing(1, (28, 28)), 64, shuffle=True, seed=0, augmentation=Augmentation(shift=2, flip=True)
-    )
-    times = [math.inf]
-    started = time.perf_counter()
-    for _ in served.epoch(0):
-        times.append(time.perf_counter() - started)
-        started = time.perf_counter()
-    assert min(times) < 0.003
 
 
 def test_digits_end_to_end():

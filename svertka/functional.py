@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from svertka import portable, spec
+from svertka.engine import dispatch
 from svertka.errors import GeometryError
 from svertka.portable import remembered
 from svertka.window import integer
@@ -41,8 +42,11 @@ def run(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None, **op
             f"expected {operation.ndim + 1}D (unbatched) or {operation.ndim + 2}D (batched) input, "
             f"[N, C, {operation.ndim} sizes], but got an input of shape {list(x.shape)}"
         )
+    batch = x[None] if unbatched else x
     try:
-        result = portable.run(operation, x[None] if unbatched else x, *tensors, **options)
+        result = dispatch.attempt(operation, batch, tensors, options)
+        if result is NotImplemented:
+            result = portable.run(operation, batch, *tensors, **options)
     except RuntimeError:
         _explain(operation, x, *tensors)
         raise

@@ -1,0 +1,133 @@
+"""Whether the kernels take a call: what they can't do, they refuse with a reason."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svertka import spec
+from svertka.engine import dense
+from svertka.engine.report import KERNEL, PORTABLE, Call, note
+from svertka.errors import SvertkaError
+
+VARIABLE = "SVERTKA_ENGINE"
+ENGINES = ("auto", "kernels", "portable")
+Prepare = Callable[..., Any]
+
+# `prepare(operation, x, *tensors, **options)` gives a runner `run(x, *tensors, **options)`, which has a `detail` for the
+# report, or a string: why the kernels can't do it. What it looks at, of the tensors, are shapes and strides alone.
+PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
+    spec.Convolution: dense.prepare_convolution,
+}
+
+_REMEMBERED = 4096
+_runners: OrderedDict[Any, tuple[Any, Any, Call]] = OrderedDict()
+_engine = ""
+
+
+def engine() -> str:
+    """Which engine is in use: "auto", "kernels" or "portable"."""
+    global _engine
+    if not _engine:
+        use(os.environ.get(VARIABLE, "auto"))
+    return _engine
+
+
+def use(name: str) -> None:
+    """Chooses who computes.
+
+    Args:
+        name: "auto": the kernels what they can, torch's operations the rest; "portable": torch's operations all;
+            "kernels": the kernels, and an error for what they can't.
+
+    Raises:
+        SvertkaError: for another name.
+    """
+    global _engine
+    if name not in ENGINES:
+        raise SvertkaError(f"{name!r} is no engine: choose one of {', '.join(ENGINES)}")
+    _engine = name
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """`use` for a `with` block."""
+    before = engine()
+    use(name)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]) -> Any:
+    """The operation's result by a kernel, or NotImplemented; x is [N, C, *size]."""
+    chosen = engine()
+    reason = "the portable engine was asked for" if chosen == "portable" else _unfit(x, tensors)
+    if not reason:
+        key = (
+            id(operation),
+            x.shape,
+            x.stride(),
+            tuple(None if t is None else (t.shape, t.stride()) for t in tensors),
+            tuple(item for item in options.items() if item[0] != "generator"),
+        )
+        found = _runners.get(key)
+        if found is None:
+            found = _runners[key] = _prepared(operation, x, tensors, options)
+            if len(_runners) > _REMEMBERED:
+                _runners.popitem(last=False)
+        runner, _, call = found
+        if not isinstance(runner, str):
+            note(call)
+            return runner(x, *tensors, **options)
+        reason = runner
+    if chosen == "kernels":
+        raise SvertkaError(f"the kernels can't do {operation} on an input of shape {list(x.shape)}: {reason}")
+    note(Call(operation, tuple(x.shape), PORTABLE, reason))
+    return NotImplemented
+
+
+def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[Any, Any, Call]:
+    """(runner or reason, the operation itself, so that its id stays its own, what to count)."""
+    prepare = PREPARE.get(type(operation))
+    runner = "there is no kernel for it" if prepare is None else prepare(operation, x, *tensors, **options)
+    reason = isinstance(runner, str)
+    detail = runner if reason else runner.detail
+    return runner, operation, Call(operation, tuple(x.shape), PORTABLE if reason else KERNEL, detail)
+
+
+def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
+    """Why the kernels can't take these tensors; "" if they can."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return "it is being traced"
+    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return "a mode or a function transform of torch is active"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    gradients = torch.is_grad_enabled()
+    for tensor in (x, *tensors):
+        if tensor is None:
+            continue
+        if tensor.dtype is not torch.float32:
+            return f"{str(tensor.dtype).removeprefix('torch.')} is computed by torch"
+        if tensor.device.type != "cpu":
+            return f"it is on {tensor.device.type}"
+        if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
+            return "it is a tensor of a kind of its own"
+        if gradients and tensor.requires_grad:
+            return "it needs gradients"
+        if not tensor.numel():
+            return "it is empty"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode gradients are on"
+    return ""
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)

@@ -1,0 +1,3 @@
+def key(*a): return ""
+def read(k): return None
+def write(k,b): pass

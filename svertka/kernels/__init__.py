@@ -1,0 +1,1 @@
+"""Kernels: what an operation computes, written as LLVM IR by Python. No torch here, and nothing runs."""

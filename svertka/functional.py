@@ -62,7 +62,7 @@ def _explain(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None)
     if weight is None:
         return
     match operation:
-        case spec.Convolution():
+        case spec.Convolution() | spec.ConvolutionBlock():
             expected = weight.shape[1] * operation.groups
         case spec.TransposedConvolution():
             expected = weight.shape[0]
@@ -94,6 +94,26 @@ def transposed_spec(
     """The spec of a transposed convolution, from torch's arguments."""
     windows = spec.transposed_windows(ndim, kernel_size, stride, padding, output_padding, dilation)
     return spec.TransposedConvolution(windows, integer(groups, "groups", 1))
+
+
+@remembered
+def block_spec(
+    ndim: int,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    mode: str,
+    activation: str | None,
+    slope: float,
+    pool_size: Any,
+) -> spec.ConvolutionBlock:
+    """The spec of a convolution block; its pooling moves by its own size."""
+    convolution = convolution_spec(ndim, kernel_size, stride, padding, dilation, groups, mode)
+    pool = () if pool_size is None else spec.windows(ndim, pool_size, pool_size)
+    chosen = None if activation is None else spec.Activation(activation, slope)
+    return spec.ConvolutionBlock(convolution.windows, convolution.groups, chosen, pool)
 
 
 @remembered
@@ -163,6 +183,42 @@ def _conv(
     """
     operation = convolution_spec(ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode)
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
+
+
+def _conv_block(
+    ndim: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+    activation: str | None = None,
+    negative_slope: float = 0.01,
+    pool_size: Sizes | None = None,
+) -> Tensor:
+    """Convolution → nonlinearity → pooling as one: max over windows of activation(scale · Σ w·x + bias + residual).
+
+    Args:
+        input, weight, bias, stride, padding, dilation, groups, padding_mode: of the convolution.
+        scale: [out_channels], as batch norm leaves it in evaluation; or None.
+        residual: added before the activation, [N, out_channels, *the convolution's output size]; or None.
+        activation: a name of `spec.ACTIVATIONS`, or None.
+        negative_slope: of leaky_relu.
+        pool_size: kernel size, and stride, of a maximum pooling; or None.
+
+    Returns:
+        [N, out_channels, *output size].
+    """
+    operation = block_spec(
+        ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode, activation, negative_slope, pool_size
+    )
+    return run(operation, input, weight, bias, scale, residual)  # type: ignore[no-any-return]
 
 
 def _conv_transpose(
@@ -441,6 +497,7 @@ def _fixed(function: Callable[Concatenate[int, Parameters], Result], ndim: int) 
 
 
 conv1d, conv2d, conv3d = _for_ndim(_conv)
+conv_block1d, conv_block2d, conv_block3d = _for_ndim(_conv_block)
 conv_transpose1d, conv_transpose2d, conv_transpose3d = _for_ndim(_conv_transpose)
 locally_connected1d, locally_connected2d, locally_connected3d = _for_ndim(_locally_connected)
 max_pool1d, max_pool2d, max_pool3d = _for_ndim(_max_pool)

@@ -107,6 +107,41 @@ def _convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: T
     return _CONV[operation.ndim - 1](x, weight, bias, stride, padding, dilation, operation.groups)
 
 
+_ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hardtanh": F.hardtanh,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+}
+
+
+def _block(
+    operation: spec.ConvolutionBlock,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+) -> Any:
+    per_channel = (-1, *(1,) * operation.ndim)
+    y = _convolution(operation.convolution, x, weight, None if scale is not None else bias)
+    if scale is not None:
+        y = y * scale.view(per_channel)
+        y = y if bias is None else y + bias.view(per_channel)
+    y = y if residual is None else y + residual
+    activation = operation.activation
+    if activation is not None:
+        further = (activation.slope,) if activation.name == "leaky_relu" else ()
+        y = _ACTIVATIONS[activation.name](y, *further)
+    return _max(spec.MaxPool(operation.pool), y) if operation.pool else y
+
+
 @remembered
 def _transposed_by_torch(windows: Sequence[TransposedWindow]) -> Any:
     """torch's (stride, padding, output_padding, dilation), and what F.pad must then cut off."""
@@ -304,6 +339,7 @@ def segment_pool(x: Tensor, boundaries: Tensor, kind: str) -> Tensor:
 
 _RUN: dict[type, Callable[..., Any]] = {
     spec.Convolution: _convolution,
+    spec.ConvolutionBlock: _block,
     spec.TransposedConvolution: _transposed,
     spec.Unshared: _unshared,
     spec.MaxPool: _max,

@@ -42,6 +42,48 @@ class Convolution(Operation[Window]):
 
 
 @dataclass(frozen=True)
+class Activation:
+    """A nonlinearity by torch's name: one of ACTIVATIONS; `slope` is leaky_relu's, for negative inputs."""
+
+    name: str
+    slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.name not in ACTIVATIONS:
+            raise GeometryError(f"activation {self.name!r} is unknown: choose one of {', '.join(ACTIVATIONS)}")
+
+
+ACTIVATIONS = (
+    "relu", "relu6", "leaky_relu", "silu", "gelu", "sigmoid", "tanh", "hardtanh", "hardsigmoid", "hardswish",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConvolutionBlock(Operation[Window]):
+    """Convolution, times a scale, plus a bias, plus a residual, nonlinearity, maximum pooling: a layer of the lecture.
+
+    Args:
+        groups: of the convolution.
+        activation: the nonlinearity, or none.
+        pool: the windows of the maximum, or none.
+    """
+
+    groups: int = 1
+    activation: Activation | None = None
+    pool: tuple[Window, ...] = ()
+
+    @property
+    def convolution(self) -> Convolution:
+        """Its first part."""
+        return Convolution(self.windows, self.groups)
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Spatial output size for a spatial input size."""
+        size = self.convolution.output_size(size)
+        return MaxPool(self.pool).output_size(size) if self.pool else size
+
+
+@dataclass(frozen=True)
 class TransposedConvolution(Operation[TransposedWindow]):
     """The transpose of a convolution (the adjoint of its padding included)."""
 

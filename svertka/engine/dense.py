@@ -1,122 +1,189 @@
-"""Convolutions by the dense family."""
+"""Convolutions, transposed convolutions and convolution blocks by the dense family."""
 
 from __future__ import annotations
 
 import math
-import weakref
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from svertka import spec
+from svertka import window as geometry
 from svertka.engine.launch import Launch, address, constant_line
-from svertka.engine.layout import channels_last, empty, offset_table, place_table, with_channels_last
+from svertka.engine.layout import Tables, channels_last, empty, tables, with_channels_last
+from svertka.engine.packing import Packing, packed_weight
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.schedule import choose_dense
 from svertka.kernels.target import host
+from svertka.window import OUTSIDE
+
+_MOST = 2**31  # what a table's int32 can count
 
 
 def prepare_convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
     """A runner for a convolution of x, or why there is none."""
-    channels, groups = x.shape[1], operation.groups
-    if channels != weight.shape[1] * groups or weight.shape[0] % groups:
+    return prepare_block(spec.ConvolutionBlock(operation.windows, operation.groups), x, weight, bias)
+
+
+def prepare_block(
+    operation: spec.ConvolutionBlock,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    schedule: DenseSchedule | None = None,
+) -> Any:
+    """A runner for a convolution block on x, or why there is none; `schedule` forces one."""
+    reason = _unfit(operation, x, weight.shape[1] * operation.groups, weight.shape[0])
+    if reason:
+        return reason
+    epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
+    size = tuple(x.shape[2:])
+    inner = operation.convolution.output_size(size)
+    sources = geometry.sources(operation.windows, size)
+    pooled, order = 1, None
+    if operation.pool:
+        order = geometry.sources(operation.pool, inner)
+        order = order.reshape(-1, order.shape[-1])
+        pooled = order.shape[-1]
+        if (order == OUTSIDE).any() or len(np.unique(order)) != order.size or pooled > 4 or residual is not None:
+            return "only windows of at most 4 places that don't overlap are pooled within the convolution"
+    sources = sources.reshape(-1, sources.shape[-1])
+    part = _Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
+    kernel = Dense(weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled)
+    last = channels_last(x) or channels_last(weight)
+    return _Runner(operation, kernel, [part], x, weight.shape[0], last, schedule)
+
+
+def prepare_transposed(
+    operation: spec.TransposedConvolution,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    schedule: DenseSchedule | None = None,
+) -> Any:
+    """A runner for a transposed convolution of x, or why there is none.
+
+    With stride s only each s-th tap meets an input: outputs of one phase (o mod s on each axis) see the same taps, and
+    are a convolution of their own.
+    """
+    outputs = weight.shape[1] * operation.groups
+    reason = _unfit(operation, x, weight.shape[0], outputs)
+    if reason:
+        return reason
+    kernel = Dense(weight.shape[0] // operation.groups, weight.shape[1], Epilogue(bias=bias is not None))
+    last = channels_last(x) or channels_last(weight)
+    return _Runner(operation, kernel, _phases(operation, x), x, outputs, last, schedule)
+
+
+def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
+    if channels != x.shape[1] or outputs % operation.groups or channels % operation.groups:
         return "its sizes don't fit"  # torch's operation says it better
-    if x[0].numel() >= 2**31 or weight.shape[0] * math.prod(operation.output_size(x.shape[2:])) >= 2**31:
+    inner = operation.convolution if isinstance(operation, spec.ConvolutionBlock) else operation
+    if max(x[0].numel(), outputs * math.prod(inner.output_size(x.shape[2:]))) >= _MOST:
         return "an image has more numbers than a table can count"
-    return _Convolution(operation, x, weight, bias)
+    return ""
 
 
-class _Convolution:
-    """One convolution on inputs of one shape."""
+class _Part:
+    """Some of the outputs, with the taps that they see: sources [outputs, taps]; `places` of None are all, in order."""
 
-    def __init__(self, operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, sources: Any, places: Any, taps: Any) -> None:
+        self.sources, self.places, self.taps = sources, places, tuple(int(tap) for tap in taps)
+
+
+def _phases(operation: spec.TransposedConvolution, x: Tensor) -> list[_Part]:
+    size, sizes = x.shape[2:], tuple(window.size for window in operation.windows)
+    out_size = operation.output_size(size)
+    sources = geometry.sources(operation.windows, size).reshape(*out_size, *sizes)
+    everywhere = np.arange(math.prod(out_size)).reshape(out_size)
+    kernel = np.arange(math.prod(sizes)).reshape(sizes)
+    strides = tuple(window.window.stride for window in operation.windows)
+    parts = []
+    for phase in np.ndindex(*strides):
+        outputs = tuple(slice(first, None, step) for first, step in zip(phase, strides, strict=True))
+        if everywhere[outputs].size == 0:
+            continue
+        here = sources[outputs].reshape(everywhere[outputs].size, kernel.size)
+        taps = np.flatnonzero((here != OUTSIDE).any(axis=0))
+        parts.append(_Part(here[:, taps], everywhere[outputs].reshape(-1), taps))
+    return parts
+
+
+class _Runner:
+    """A dense convolution on inputs of one shape: a launch for each part."""
+
+    def __init__(
+        self,
+        operation: Any,
+        kernel: Dense,
+        parts: list[_Part],
+        x: Tensor,
+        outputs: int,
+        last: bool,
+        schedule: DenseSchedule | None,
+    ) -> None:
+        self.transposed = isinstance(operation, spec.TransposedConvolution)
+        self.shape = (x.shape[0], outputs, *operation.output_size(x.shape[2:]))
+        self.last = last
+        self.either = outputs == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
+        self.zeros = constant_line(max(kernel.inputs, 16))
+        self.parts = [self._launch(operation, kernel, part, x, outputs, schedule) for part in parts]
+        chosen = self.parts[0][0].schedule
+        self.detail = f"dense, tile of {chosen.pixels} pixels × {chosen.vectors} vectors"
+
+    def _launch(
+        self, operation: Any, kernel: Dense, part: _Part, x: Tensor, outputs: int, schedule: DenseSchedule | None
+    ) -> tuple[Launch, Tables, Packing]:
         target, groups = host(), operation.groups
-        self.outputs = weight.shape[0]
-        size, out_size = tuple(x.shape[2:]), operation.output_size(x.shape[2:])
-        self.shape = (x.shape[0], self.outputs, *out_size)
-        self.last = channels_last(x) or channels_last(weight)
-        pixels, taps = math.prod(out_size), math.prod(window.size for window in operation.windows)
-        kernel = Dense(weight.shape[1], self.outputs // groups, Epilogue(bias=bias is not None))
-        self.schedule = schedule = choose_dense(kernel, target, taps, pixels, x.shape[0])
-        self.offsets = offset_table(operation.windows, size, x.shape[1], schedule.pixels)
-        self.places = place_table(pixels, self.outputs, schedule.pixels)
+        pixels, taps = part.sources.shape
+        if schedule is None:
+            schedule = choose_dense(kernel, target, taps, pixels, x.shape[0])
+        if not taps:  # only the epilogue is left, which the last part of a sum does: let there be one
+            schedule = replace(schedule, block_taps=0, block_inputs=0)
+        table = tables(part.sources, part.places, x.shape[1], outputs, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
         pixel_tasks = math.ceil(pixels / (schedule.pixels * schedule.tiles))
         output_tasks = math.ceil(blocks / schedule.blocks)
-        self.launch = Launch(
+        launch = Launch(
             DENSE,
             kernel,
             schedule,
             x.shape[0] * groups * pixel_tasks * output_tasks,
             pixels=pixels,
-            stored_pixels=self.offsets.shape[1],
+            stored_pixels=table.offsets.shape[1],
             x_image=x[0].numel(),
-            y_image=self.outputs * pixels,
+            y_image=outputs * math.prod(self.shape[2:]),
             taps=taps,
             groups=groups,
             pixel_tasks=pixel_tasks,
             output_tasks=output_tasks,
         )
-        self.detail = f"dense, {schedule.pixels} pixels × {schedule.vectors} vectors"
-        self.pack = _packing(groups, blocks, schedule.vectors * target.lanes)
-        self.zeros = constant_line(weight.shape[1])
+        packing = Packing(groups, blocks, schedule.vectors * target.lanes, part.taps, self.transposed)
+        return launch, table, packing
 
-    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        scale: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
         x = with_channels_last(x)
-        y = empty(self.shape, True)
-        packed = packed_weight(weight, bias, self.pack)
-        self.launch(
-            address(x), address(self.zeros), address(packed[0]), address(y), address(self.offsets),
-            address(self.places), address(packed[1]), 0, 0,
-        )  # fmt: skip
-        return y if self.last or y.is_contiguous() else y.contiguous()
-
-
-def _packing(groups: int, blocks: int, width: int) -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
-    """Weights as [groups, blocks, taps, inputs, width], and the bias as [groups, blocks, width]."""
-
-    def pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        outputs, inputs = weight.shape[0] // groups, weight.shape[1]
-        padded = torch.zeros(groups, blocks * width, inputs, weight[0, 0].numel())
-        padded[:, :outputs] = weight.reshape(groups, outputs, inputs, -1)
-        packed = padded.view(groups, blocks, width, inputs, -1).permute(0, 1, 4, 3, 2).contiguous()
-        if bias is None:
-            return packed, None
-        line = torch.zeros(groups, blocks * width)
-        line[:, :outputs] = bias.view(groups, outputs)
-        return packed, line
-
-    pack.key = (groups, blocks, width)  # type: ignore[attr-defined]
-    return pack
-
-
-_packed: dict[tuple[int, Any], tuple[Any, Any]] = {}
-
-
-def packed_weight(weight: Tensor, bias: Tensor | None, pack: Any) -> tuple[Tensor, Tensor | None]:
-    """The weights as the kernel reads them; kept while they stay the same.
-
-    torch counts the changes of a tensor, which is how we know; those through `.data` it doesn't count.
-    """
-    state = _state(weight, bias)
-    if state is None:
-        return pack(weight, bias)
-    key = (id(weight), id(bias), pack.key)
-    found = _packed.get(key)
-    if found is not None and found[0] == state:
-        return found[1]
-    if found is None:
-        weakref.finalize(weight, _packed.pop, key, None)
-    # The storage is held, so that no other weight can come to lie at its address unnoticed.
-    value = pack(weight.detach(), None if bias is None else bias.detach())
-    _packed[key] = (state, value)
-    return value
-
-
-def _state(weight: Tensor, bias: Tensor | None) -> Any:
-    if weight.is_inference() or (bias is not None and bias.is_inference()):
-        return None
-    return weight._version, weight.data_ptr(), bias is not None and (bias._version, bias.data_ptr())
+        residual = None if residual is None else with_channels_last(residual)
+        y = empty(self.shape, not self.either or self.last)
+        for launch, table, packing in self.parts:
+            packed = packed_weight(weight, packing)
+            lines = [None if line is None else packed_weight(line, packing.of_line()) for line in (bias, scale)]
+            launch(
+                address(x), address(self.zeros), address(packed), address(y), address(table.offsets),
+                address(table.places), address(lines[0]), address(lines[1]), address(residual),
+            )  # fmt: skip
+        return y if self.last or self.either else y.contiguous()

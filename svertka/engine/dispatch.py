@@ -20,10 +20,12 @@ VARIABLE = "SVERTKA_ENGINE"
 ENGINES = ("auto", "kernels", "portable")
 Prepare = Callable[..., Any]
 
-# `prepare(operation, x, *tensors, **options)` gives a runner `run(x, *tensors, **options)`, which has a `detail` for the
-# report, or a string: why the kernels can't do it. What it looks at, of the tensors, are shapes and strides alone.
+# `prepare(operation, x, *tensors, **options)` gives a runner `run(x, *tensors, **options)`, which has a `detail` for
+# the report, or a string: why the kernels can't do it. Of the tensors it looks at shapes and strides alone.
 PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.Convolution: dense.prepare_convolution,
+    spec.ConvolutionBlock: dense.prepare_block,
+    spec.TransposedConvolution: dense.prepare_transposed,
 }
 
 _REMEMBERED = 4096

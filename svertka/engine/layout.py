@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,28 @@ def offset_table(windows: Any, size: tuple[int, ...], channels: int, multiple: i
     return table
 
 
-@lru_cache(maxsize=256)
-def place_table(count: int, channels: int, multiple: int) -> Tensor:
-    """int32: where output o's channels begin, filled up to a multiple."""
-    return torch.arange(math.ceil(count / multiple) * multiple, dtype=torch.int32) * channels
+@dataclass(frozen=True)
+class Tables:
+    """What the dense family reads of the index map: int32 offsets [taps, stored outputs], int32 places [outputs]."""
+
+    offsets: Tensor
+    places: Tensor
+
+
+def tables(sources: Any, places: Any, channels: int, out_channels: int, multiple: int, pooled: int = 1) -> Tables:
+    """The tables of an index map.
+
+    Args:
+        sources: int64 [outputs, taps], OUTSIDE where a tap reads nothing.
+        places: int64 [outputs]: where each output stands among all; None if they are all, in order.
+        channels, out_channels: neighbours at one place of the input and of the output.
+        multiple: outputs are filled up to a multiple of this.
+        pooled: so many outputs in a row go to one place.
+    """
+    count, taps = sources.shape
+    stored = -(-count // multiple) * multiple
+    offsets = torch.full((taps, stored), OUTSIDE, dtype=torch.int32)
+    read = torch.from_numpy(np.ascontiguousarray(sources.T))
+    offsets[:, :count] = torch.where(read == OUTSIDE, OUTSIDE, read * channels).int()
+    here = torch.arange(count // pooled) if places is None else torch.from_numpy(np.ascontiguousarray(places))
+    return Tables(offsets, (here * out_channels).int())

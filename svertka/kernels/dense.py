@@ -4,8 +4,8 @@
 
 q runs over output pixels, t over taps, c over the group's inputs, d over its outputs. `source(q, t)` is the window's
 index map as a table of offsets, so that one kernel serves every kernel size, stride, dilation, number of axes and
-padding mode, transposed convolutions (a phase at a time), 1×1 convolutions and linear layers. A tap outside reads a line
-of zeros.
+padding mode, transposed convolutions (a phase at a time), 1×1 convolutions and linear layers. A tap outside reads a
+line of zeros.
 
 The register tile is `pixels` × `vectors`: each of x's numbers is broadcast and multiplied with `vectors` vectors of w.
 Weights are packed [groups][blocks][taps][inputs][vectors · lanes], zeros in place of missing outputs.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from svertka.kernels.emit import I32, Arguments, Emitter, Value
-from svertka.kernels.epilogue import Epilogue, activate
+from svertka.kernels.epilogue import NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
 from svertka.kernels.target import Target
 
@@ -39,7 +39,7 @@ class Dense:
 
     inputs: int
     outputs: int
-    epilogue: Epilogue = Epilogue()
+    epilogue: Epilogue = NOTHING
     pooled: int = 1
 
 

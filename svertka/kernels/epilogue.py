@@ -7,17 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from svertka.kernels.emit import Emitter, Value
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A nonlinearity by torch's name; `slope` is leaky_relu's.
-
-    Names: relu, relu6, leaky_relu, silu, gelu (by erf), sigmoid, tanh, hardtanh, hardsigmoid, hardswish.
-    """
-
-    name: str
-    slope: float = 0.01
+from svertka.spec import Activation
 
 
 @dataclass(frozen=True)
@@ -32,6 +22,9 @@ class Epilogue:
     def __str__(self) -> str:
         parts = [name for name in ("scale", "bias", "residual") if getattr(self, name)]
         return "+".join([*parts, *([self.activation.name] if self.activation else [])])
+
+
+NOTHING = Epilogue()
 
 
 def activate(e: Emitter, activation: Activation | None, x: Value) -> Value:
@@ -70,13 +63,12 @@ def _hardswish(e: Emitter, x: Value, _: float) -> Value:
 
 
 def exp(e: Emitter, x: Value) -> Value:
-    """eˣ = 2ⁿ · eʳ, n = round(x / ln 2), |r| ≤ ln 2 / 2; eʳ by its series to r⁷: within 2 ulp from −87 to 88.
+    """eˣ = 2ⁿ · eʳ, n = round(x / ln 2), |r| ≤ ln 2 / 2; eʳ by its series to r⁷: within 2 ulp from −87.3 to 88.3.
 
-    Below −87 the result is e⁻⁸⁷ (10⁻³⁸), above 88 it is e⁸⁸; NaN stays.
+    Below the result is 0, above it is ∞; NaN stays.
     """
-    from llvmlite import ir
-
-    x = _clamped(e, x, -87.0, 88.0)
+    tiny = e.b.fcmp_ordered("<", x, e.splat(-87.3))
+    x = _clamped(e, x, -87.3, 89.0)
     n = e.call("llvm.roundeven", e.b.fmul(x, e.splat(1 / math.log(2))))
     high = math.ldexp(round(math.ldexp(math.log(2), 12)), -12)  # n · high is exact
     r = e.fma(n, e.splat(-high), x)
@@ -87,8 +79,7 @@ def exp(e: Emitter, x: Value) -> Value:
     number = e.b.select(e.b.fcmp_unordered("uno", n, n), e.splat(0.0), n)
     exponent = e.b.add(e.b.fptosi(number, e.indices), e.splat_index(127))
     scale = e.b.bitcast(e.b.shl(exponent, e.splat_index(23)), e.vector)
-    assert isinstance(e.vector, ir.VectorType)
-    return e.b.fmul(y, scale)
+    return e.b.select(tiny, e.splat(0.0), e.b.fmul(y, scale))
 
 
 def _sigmoid(e: Emitter, x: Value, _: float) -> Value:
@@ -103,9 +94,7 @@ def _silu(e: Emitter, x: Value, _: float) -> Value:
 def _tanh(e: Emitter, x: Value, _: float) -> Value:
     """1 − 2 / (e^(2|x|) + 1) with the sign of x; x − x³/3 + 2x⁵/15 − 17x⁷/315 + 62x⁹/2835 where |x| < 0.35."""
     size = e.call("llvm.fabs", x)
-    large = e.b.fsub(
-        e.splat(1.0), e.b.fdiv(e.splat(2.0), e.b.fadd(exp(e, e.b.fadd(size, size)), e.splat(1.0)))
-    )
+    large = e.b.fsub(e.splat(1.0), e.b.fdiv(e.splat(2.0), e.b.fadd(exp(e, e.b.fadd(size, size)), e.splat(1.0))))
     square = e.b.fmul(size, size)
     series = e.splat(-1382 / 155925)
     for factor in (62 / 2835, -17 / 315, 2 / 15, -1 / 3):
@@ -115,7 +104,8 @@ def _tanh(e: Emitter, x: Value, _: float) -> Value:
     return e.call("llvm.copysign", result, x)
 
 
-# erf(x) = x · Σ a_i x^(2i) for |x| < 1; 1 − exp(−x²) · t · Σ b_i t^i, t = 1 / (1 + p x), else: Abramowitz & Stegun 7.1.26.
+# erf(x) = 2/√π · Σ (−1)ᵏ x^(2k+1) / (k! (2k+1)) for |x| < 1, else 1 − exp(−x²) · Σ bᵢ tⁱ, t = 1 / (1 + p·x)
+# (Abramowitz & Stegun 7.1.26).
 _ERF_SMALL = [2 / math.sqrt(math.pi) * (-1) ** k / (math.factorial(k) * (2 * k + 1)) for k in range(10)]
 _ERF_P = 0.3275911
 _ERF_LARGE = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)

@@ -14,6 +14,7 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int, images: in
         pixels: outputs of an image.
         images: in the batch.
     """
-    pixels_per_tile, vectors = (7, 4) if target.name == "avx512" else (6, 2)
+    tile, vectors = (7, 4) if target.name == "avx512" else (6, 2)
     vectors = min(vectors, -(-spec.outputs // target.lanes))
-    return DenseSchedule(min(pixels_per_tile, pixels), vectors)
+    tile = max(tile // spec.pooled, 1) * spec.pooled
+    return DenseSchedule(min(tile, pixels), vectors)

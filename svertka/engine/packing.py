@@ -1,0 +1,69 @@
+"""Weights as the kernels read them, kept while they stay the same."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a dense kernel reads weights: [groups, blocks, taps, inputs, width], zeros in place of missing outputs.
+
+    Args:
+        groups, blocks, width: `blocks` · `width` ≥ the outputs of one group.
+        taps: which of the kernel's taps, in row-major order.
+        transposed: the weight is [in_channels, out_channels / groups, *kernel_size].
+        line: not weights but one number for each output channel: [groups, blocks, width].
+    """
+
+    groups: int
+    blocks: int
+    width: int
+    taps: tuple[int, ...]
+    transposed: bool = False
+    line: bool = False
+
+    def of_line(self) -> Packing:
+        """The packing of what has one number for each output channel, such as the bias."""
+        return Packing(self.groups, self.blocks, self.width, (), line=True)
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        room = self.blocks * self.width
+        if self.line:
+            line = weight.new_zeros(self.groups, room)
+            line[:, : weight.numel() // self.groups] = weight.view(self.groups, -1)
+            return line
+        weight = weight.reshape(self.groups, weight.shape[0] // self.groups, weight.shape[1], -1)
+        weight = weight.transpose(1, 2) if self.transposed else weight
+        if self.taps != tuple(range(weight.shape[3])):
+            weight = weight[..., list(self.taps)]
+        outputs, inputs = weight.shape[1:3]
+        padded = weight.new_zeros(self.groups, room, inputs, len(self.taps))
+        padded[:, :outputs] = weight
+        return padded.view(self.groups, self.blocks, self.width, inputs, -1).permute(0, 1, 4, 3, 2).contiguous()
+
+
+_packed: dict[tuple[int, Any], tuple[Any, Tensor, Tensor]] = {}
+
+
+def packed_weight(weight: Tensor, pack: Any) -> Tensor:
+    """`pack(weight)`, remembered for as long as the weight lives and is not changed; `pack` is hashable.
+
+    torch counts the changes of a tensor, which is how we know; it doesn't count those made through `.data`.
+    """
+    if weight.is_inference():
+        return pack(weight)  # type: ignore[no-any-return]
+    key, state = (id(weight), pack), (weight._version, weight.data_ptr())
+    found = _packed.get(key)
+    if found is not None and found[0] == state:
+        return found[1]
+    if found is None:
+        weakref.finalize(weight, _packed.pop, key, None)
+    packed: Tensor = pack(weight.detach())
+    # The storage is held, too, so that another one can't come to lie at its address unnoticed.
+    _packed[key] = (state, packed, weight.detach())
+    return packed

@@ -264,7 +264,7 @@ def power(e: Emitter, x: Value, p: float) -> Value:
     exponent = e.b.add(exponent, e.b.select(tiny, e.splat_index(-24), e.splat_index(0)))
     k, fraction = e.b.sitofp(exponent, e.vector), _log2(e, m)
     high = float(e.f32(p).constant)
-    n = _clamp(e, e.b.fmul(e.splat(high), e.b.fadd(k, fraction)), 300.0)
+    n = _clamp(e, e.b.fmul(e.splat(high), e.b.fadd(k, fraction)), 252.0)  # beyond, it is ∞ or 0 all the same
     n = e.call("llvm.roundeven", n)
     rest = e.b.fadd(e.fma(k, e.splat(high), e.b.fneg(n)), e.b.fmul(k, e.splat(p - high)))
     y = _exp2(e, _clamp(e, e.fma(fraction, e.splat(p), rest), 1.0))

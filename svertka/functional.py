@@ -44,7 +44,9 @@ def run(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None, **op
         )
     batch = x[None] if unbatched else x
     try:
-        result = dispatch.attempt(operation, batch, tensors, options)
+        # What torch traces, it shall see composed of its own operations.
+        traced = torch.compiler.is_compiling()
+        result = NotImplemented if traced else dispatch.attempt(operation, batch, tensors, options)
         if result is NotImplemented:
             result = portable.run(operation, batch, *tensors, **options)
     except RuntimeError:

@@ -13,7 +13,7 @@ from svertka import spec
 from svertka import window as geometry
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import Tables, channels_last, empty, tables, with_channels_last
-from svertka.engine.packing import Packing, packed_weight
+from svertka.engine.packing import Packing, packed_weight, same
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.schedule import choose_dense
@@ -140,7 +140,7 @@ class _Runner:
 
     def _launch(
         self, operation: Any, kernel: Dense, part: _Part, x: Tensor, outputs: int, schedule: DenseSchedule | None
-    ) -> tuple[Launch, Tables, Packing]:
+    ) -> tuple[Launch, tuple[int, int, Tables], Packing, Packing]:
         target, groups = host(), operation.groups
         pixels, taps = part.sources.shape
         if schedule is None:
@@ -165,8 +165,8 @@ class _Runner:
             pixel_tasks=pixel_tasks,
             output_tasks=output_tasks,
         )
-        packing = Packing(groups, blocks, schedule.vectors * target.lanes, part.taps, self.transposed)
-        return launch, table, packing
+        packing = same(Packing(groups, blocks, schedule.vectors * target.lanes, part.taps, self.transposed))
+        return launch, (address(table.offsets), address(table.places), table), packing, packing.of_line()
 
     def __call__(
         self,
@@ -179,11 +179,13 @@ class _Runner:
         x = with_channels_last(x)
         residual = None if residual is None else with_channels_last(residual)
         y = empty(self.shape, not self.either or self.last)
-        for launch, table, packing in self.parts:
+        zeros = self.zeros.data_ptr()
+        for launch, (offsets, places, _), packing, line in self.parts:
             packed = packed_weight(weight, packing)
-            lines = [None if line is None else packed_weight(line, packing.of_line()) for line in (bias, scale)]
+            biases = None if bias is None else packed_weight(bias, line)
+            scales = None if scale is None else packed_weight(scale, line)
             launch(
-                address(x), address(self.zeros), address(packed), address(y), address(table.offsets),
-                address(table.places), address(lines[0]), address(lines[1]), address(residual),
+                x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), offsets, places,
+                address(biases), address(scales), address(residual),
             )  # fmt: skip
         return y if self.last or self.either else y.contiguous()

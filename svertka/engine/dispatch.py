@@ -13,7 +13,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.engine import dense
-from svertka.engine.report import KERNEL, PORTABLE, Call, note
+from svertka.engine.report import KERNEL, PORTABLE, Call, Tally, tally
 from svertka.errors import SvertkaError
 
 VARIABLE = "SVERTKA_ENGINE"
@@ -29,7 +29,7 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
 }
 
 _REMEMBERED = 4096
-_runners: OrderedDict[Any, tuple[Any, Any, Call]] = OrderedDict()
+_runners: OrderedDict[Any, tuple[Any, Any, Tally]] = OrderedDict()
 _engine = ""
 
 
@@ -73,36 +73,35 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     chosen = engine()
     reason = "the portable engine was asked for" if chosen == "portable" else _unfit(x, tensors)
     if not reason:
-        key = (
-            id(operation),
-            x.shape,
-            x.stride(),
-            tuple(None if t is None else (t.shape, t.stride()) for t in tensors),
-            tuple(item for item in options.items() if item[0] != "generator"),
-        )
+        key: tuple[Any, ...] = (id(operation), x.shape, x.stride())
+        for tensor in tensors:
+            key += (None,) if tensor is None else (tensor.shape, tensor.stride())
+        if options:
+            key += tuple(item for item in options.items() if item[0] != "generator")
         found = _runners.get(key)
         if found is None:
             found = _runners[key] = _prepared(operation, x, tensors, options)
             if len(_runners) > _REMEMBERED:
                 _runners.popitem(last=False)
-        runner, _, call = found
-        if not isinstance(runner, str):
-            note(call)
+        runner, _, entry = found
+        if runner.__class__ is not str:
+            entry.count += 1
             return runner(x, *tensors, **options)
         reason = runner
     if chosen == "kernels":
         raise SvertkaError(f"the kernels can't do {operation} on an input of shape {list(x.shape)}: {reason}")
-    note(Call(operation, tuple(x.shape), PORTABLE, reason))
+    tally(Call(operation, tuple(x.shape), PORTABLE, reason)).count += 1
     return NotImplemented
 
 
-def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[Any, Any, Call]:
+def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[Any, Any, Tally]:
     """(runner or reason, the operation itself, so that its id stays its own, what to count)."""
     prepare = PREPARE.get(type(operation))
     runner = "there is no kernel for it" if prepare is None else prepare(operation, x, *tensors, **options)
     reason = isinstance(runner, str)
     detail = runner if reason else runner.detail
-    return runner, operation, Call(operation, tuple(x.shape), PORTABLE if reason else KERNEL, detail)
+    call = Call(operation, tuple(x.shape), PORTABLE if reason else KERNEL, detail)
+    return runner, operation, tally(call)
 
 
 def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
@@ -119,9 +118,9 @@ def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
             continue
         if tensor.dtype is not torch.float32:
             return f"{str(tensor.dtype).removeprefix('torch.')} is computed by torch"
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"it is on {tensor.device.type}"
-        if type(tensor) not in _PLAIN or tensor.layout is not torch.strided:
+        if type(tensor) not in _PLAIN or tensor.layout is not _STRIDED:
             return "it is a tensor of a kind of its own"
         if gradients and tensor.requires_grad:
             return "it needs gradients"
@@ -132,4 +131,4 @@ def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
     return ""
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN, _STRIDED = (Tensor, torch.nn.Parameter), torch.strided

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import lru_cache
+from functools import cache, lru_cache
+from struct import Struct
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ def kernel_text(family: Family, spec: Any, schedule: Any, target: Target) -> str
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernel(family: Family, spec: Any, schedule: Any, target: Target) -> engine.Loaded:
     """The kernel of a spec and a schedule, compiled or loaded on first use."""
     return engine.load(kernel_text(family, spec, schedule, target), target, family.name)
@@ -38,7 +38,7 @@ class Launch:
         numbers: the family's numbers by name.
     """
 
-    __slots__ = ("_fork", "_numbers", "_run", "_slots", "_tasks", "schedule")
+    __slots__ = ("_fork", "_pack", "_run", "_tail", "_tasks", "schedule")
 
     def __init__(self, family: Family, spec: Any, schedule: Any, tasks: int, **numbers: int) -> None:
         if set(numbers) != set(family.numbers):
@@ -46,12 +46,12 @@ class Launch:
         self.schedule = schedule
         self._run = kernel(family, spec, schedule, host()).run
         self._fork, self._tasks = threads.fork_address(), tasks
-        self._numbers = tuple(numbers[name] for name in family.numbers)
-        self._slots = ctypes.c_int64 * (FIRST + len(family.pointers) + len(family.numbers))
+        self._pack = Struct(f"{FIRST + len(family.pointers)}q").pack
+        self._tail = Struct(f"{len(family.numbers)}q").pack(*(numbers[name] for name in family.numbers))
 
     def __call__(self, *pointers: int) -> None:
         tasks = self._tasks
-        slots = self._slots(self._fork, tasks, *pointers, *self._numbers)
+        slots = self._pack(self._fork, tasks, *pointers) + self._tail
         self._run(slots, 1 if tasks == 1 else threads.usable(min(torch.get_num_threads(), tasks)))
 
 

@@ -29,7 +29,7 @@ class Packing:
 
     def of_line(self) -> Packing:
         """The packing of what has one number for each output channel, such as the bias."""
-        return Packing(self.groups, self.blocks, self.width, (), line=True)
+        return same(Packing(self.groups, self.blocks, self.width, (), line=True))
 
     def __call__(self, weight: Tensor) -> Tensor:
         room = self.blocks * self.width
@@ -47,23 +47,31 @@ class Packing:
         return padded.view(self.groups, self.blocks, self.width, inputs, -1).permute(0, 1, 4, 3, 2).contiguous()
 
 
-_packed: dict[tuple[int, Any], tuple[Any, Tensor, Tensor]] = {}
+_packings: dict[Packing, Packing] = {}
+
+
+def same(packing: Packing) -> Packing:
+    """The one object that stands for all equal packings, so that a weight is packed once for inputs of all sizes."""
+    return _packings.setdefault(packing, packing)
+
+
+_packed: dict[tuple[int, int], tuple[int, int, Tensor, Tensor, Any]] = {}
 
 
 def packed_weight(weight: Tensor, pack: Any) -> Tensor:
-    """`pack(weight)`, remembered for as long as the weight lives and is not changed; `pack` is hashable.
+    """`pack(weight)`, remembered for as long as the weight lives and is not changed; `pack` is known by its identity.
 
     torch counts the changes of a tensor, which is how we know; it doesn't count those made through `.data`.
     """
     if weight.is_inference():
         return pack(weight)  # type: ignore[no-any-return]
-    key, state = (id(weight), pack), (weight._version, weight.data_ptr())
+    key, version, place = (id(weight), id(pack)), weight._version, weight.data_ptr()
     found = _packed.get(key)
-    if found is not None and found[0] == state:
-        return found[1]
+    if found is not None and found[0] == version and found[1] == place:
+        return found[2]
     if found is None:
         weakref.finalize(weight, _packed.pop, key, None)
     packed: Tensor = pack(weight.detach())
     # The storage is held, too, so that another one can't come to lie at its address unnoticed.
-    _packed[key] = (state, packed, weight.detach())
+    _packed[key] = (version, place, packed, weight.detach(), pack)
     return packed

@@ -26,20 +26,30 @@ class Call:
     detail: str
 
 
-_counts: dict[Call, int] = {}
+class Tally:
+    """How often a kind of call was made since the last reset."""
+
+    __slots__ = ("call", "count")
+
+    def __init__(self, call: Call) -> None:
+        self.call, self.count = call, 0
+
+
+_tallies: dict[Call, Tally] = {}
 _OTHERS = Call("other operations", (), "", f"beyond the first {_LIMIT} kinds of calls")
 
 
-def note(call: Call) -> None:
-    """Counts one call."""
-    if call not in _counts and len(_counts) >= _LIMIT:
+def tally(call: Call) -> Tally:
+    """The tally of a kind of call; whoever makes one adds 1 to its `count`."""
+    if call not in _tallies and len(_tallies) >= _LIMIT:
         call = _OTHERS
-    _counts[call] = _counts.get(call, 0) + 1
+    return _tallies.setdefault(call, Tally(call))
 
 
 def report(*, reset: bool = False) -> dict[Call, int]:
     """How many calls of each kind there were since the start or the last reset, in the order they first came."""
-    counts = dict(_counts)
+    counts = {call: tally.count for call, tally in _tallies.items() if tally.count}
     if reset:
-        _counts.clear()
+        for entry in _tallies.values():
+            entry.count = 0
     return counts

@@ -17,7 +17,7 @@ from svertka.kernels.target import Target
 _lock = Lock()
 _ready = False
 _loaded: list[Any] = []  # machine code lives as long as the process
-RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+RUN = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64)
 OPTIONS = "speed=2 codegen=3 unroll=off vectorize=off"
 
 

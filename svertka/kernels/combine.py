@@ -253,8 +253,8 @@ def positive(e: Emitter, value: Value) -> Value:
 def power(e: Emitter, x: Value, p: float) -> Value:
     """x^p of x ≥ 0, to a few ulp · max(1, p); NaN of NaN.
 
-    x = 2ᵏ · m, √½ ≤ m < √2, and with n = round(p · log₂ x): x^p = 2ⁿ · 2^(p·k − n + p·log₂ m), where p·k − n is nearly
-    exact, as p is written as a sum of two floats.
+    x = 2ᵏ · m, √½ ≤ m < √2, and with n = round(p · log₂ x): x^p = 2ⁿ · 2^(p·k − n + p·log₂ m), where p·k − n is exact
+    but for the last bits of p, which come on top.
     """
     tiny = e.b.fcmp_ordered("<", x, e.splat(2.0**-126))
     normal = e.b.select(tiny, e.b.fmul(x, e.splat(2.0**24)), x)
@@ -263,8 +263,9 @@ def power(e: Emitter, x: Value, p: float) -> Value:
     m = e.b.bitcast(e.b.sub(bits, e.b.shl(exponent, e.splat_index(23))), e.vector)
     exponent = e.b.add(exponent, e.b.select(tiny, e.splat_index(-24), e.splat_index(0)))
     k, fraction = e.b.sitofp(exponent, e.vector), _log2(e, m)
-    high = float(e.f32(p).constant)
-    n = _clamp(e, e.b.fmul(e.splat(high), e.b.fadd(k, fraction)), 252.0)  # beyond, it is ∞ or 0 all the same
+    mantissa, order = math.frexp(p)
+    high = math.ldexp(round(mantissa * 2**14), order - 14)  # times k it still fits into a float
+    n = _clamp(e, e.b.fmul(e.splat(p), e.b.fadd(k, fraction)), 252.0)  # beyond, it is ∞ or 0 all the same
     n = e.call("llvm.roundeven", n)
     rest = e.b.fadd(e.fma(k, e.splat(high), e.b.fneg(n)), e.b.fmul(k, e.splat(p - high)))
     y = _exp2(e, _clamp(e, e.fma(fraction, e.splat(p), rest), 1.0))

@@ -12,7 +12,7 @@ from torch import Tensor
 from svertka import spec
 from svertka import window as geometry
 from svertka.engine.launch import Launch, address, constant_line
-from svertka.engine.layout import Tables, channels_last, empty, tables, with_channels_last
+from svertka.engine.layout import Tables, channels_last, empty, run_tables, tables, with_channels_last
 from svertka.engine.packing import Packing, packed_weight, same
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
@@ -20,6 +20,7 @@ from svertka.kernels.schedule import choose_dense
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE
 
+_FEW = 8  # channels
 _MOST = 2**31  # what a table's int32 can count
 
 
@@ -55,9 +56,21 @@ def prepare_block(
             return "only windows of at most 4 places that don't overlap are pooled within the convolution"
     sources = sources.reshape(-1, sources.shape[-1])
     part = _Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
-    kernel = Dense(weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled)
+    runs, inputs = _runs(operation, x)
+    kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
+    part.runs = runs
     last = channels_last(x) or channels_last(weight)
     return _Runner(operation, kernel, [part], x, weight.shape[0], last, schedule)
+
+
+def _runs(operation: spec.ConvolutionBlock, x: Tensor) -> tuple[str, int]:
+    """("first" or "last", inputs of a run) if the taps of a row are better read as one, else ("", 0)."""
+    row, channels = operation.windows[-1], x.shape[1]
+    if operation.groups > 1 or channels >= _FEW or row.size == 1 or row.dilation > 1:
+        return "", 0
+    if channels_last(x) or not x.is_contiguous():
+        return "last", row.size * channels
+    return "first", row.size
 
 
 def prepare_transposed(
@@ -94,6 +107,8 @@ def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
 class _Part:
     """Some of the outputs, with the taps that they see: sources [outputs, taps]; `places` of None are all, in order."""
 
+    runs = ""
+
     def __init__(self, sources: Any, places: Any, taps: Any) -> None:
         self.sources, self.places, self.taps = sources, places, tuple(int(tap) for tap in taps)
 
@@ -116,6 +131,14 @@ def _phases(operation: spec.TransposedConvolution, x: Tensor) -> list[_Part]:
     return parts
 
 
+def _tables(operation: Any, part: _Part, x: Tensor, outputs: int, multiple: int, pooled: int) -> Tables:
+    if not part.runs:
+        return tables(part.sources, part.places, x.shape[1], outputs, multiple, pooled)
+    channels, places = x.shape[1], math.prod(x.shape[2:])
+    steps = (places, 1) if part.runs == "first" else (1, channels)
+    return run_tables(part.sources, operation.windows[-1].size, channels, *steps, outputs, multiple, pooled)
+
+
 class _Runner:
     """A dense convolution on inputs of one shape: a launch for each part."""
 
@@ -129,6 +152,7 @@ class _Runner:
         last: bool,
         schedule: DenseSchedule | None,
     ) -> None:
+        self.runs = parts[0].runs
         self.transposed = isinstance(operation, spec.TransposedConvolution)
         self.shape = (x.shape[0], outputs, *operation.output_size(x.shape[2:]))
         self.last = last
@@ -140,14 +164,16 @@ class _Runner:
 
     def _launch(
         self, operation: Any, kernel: Dense, part: _Part, x: Tensor, outputs: int, schedule: DenseSchedule | None
-    ) -> tuple[Launch, tuple[int, int, Tables], Packing, Packing]:
+    ) -> tuple[Launch, Tables, Packing, Packing]:
         target, groups = host(), operation.groups
         pixels, taps = part.sources.shape
+        if part.runs:
+            taps = taps * x.shape[1] // kernel.inputs
         if schedule is None:
-            schedule = choose_dense(kernel, target, taps, pixels, x.shape[0])
+            schedule = choose_dense(kernel, target, taps, pixels)
         if not taps:  # only the epilogue is left, which the last part of a sum does: let there be one
             schedule = replace(schedule, block_taps=0, block_inputs=0)
-        table = tables(part.sources, part.places, x.shape[1], outputs, schedule.pixels, kernel.pooled)
+        table = _tables(operation, part, x, outputs, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
         pixel_tasks = math.ceil(pixels / (schedule.pixels * schedule.tiles))
         output_tasks = math.ceil(blocks / schedule.blocks)
@@ -165,8 +191,9 @@ class _Runner:
             pixel_tasks=pixel_tasks,
             output_tasks=output_tasks,
         )
-        packing = same(Packing(groups, blocks, schedule.vectors * target.lanes, part.taps, self.transposed))
-        return launch, (address(table.offsets), address(table.places), table), packing, packing.of_line()
+        read = tuple(range(taps)) if part.runs else part.taps
+        packing = same(Packing(groups, blocks, schedule.vectors * target.lanes, read, self.transposed, part.runs))
+        return launch, table, packing, packing.of_line()
 
     def __call__(
         self,
@@ -176,16 +203,16 @@ class _Runner:
         scale: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
-        x = with_channels_last(x)
+        x = x if self.runs == "first" else with_channels_last(x)
         residual = None if residual is None else with_channels_last(residual)
         y = empty(self.shape, not self.either or self.last)
         zeros = self.zeros.data_ptr()
-        for launch, (offsets, places, _), packing, line in self.parts:
+        for launch, table, packing, line in self.parts:
             packed = packed_weight(weight, packing)
             biases = None if bias is None else packed_weight(bias, line)
             scales = None if scale is None else packed_weight(scale, line)
             launch(
-                x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), offsets, places,
-                address(biases), address(scales), address(residual),
+                x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), table.offsets.data_ptr(),
+                table.places.data_ptr(), address(biases), address(scales), address(residual), address(table.gathers),
             )  # fmt: skip
         return y if self.last or self.either else y.contiguous()

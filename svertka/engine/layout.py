@@ -32,13 +32,13 @@ def with_channels_last(x: Tensor) -> Tensor:
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def empty(shape: Sequence[int], last: bool) -> Tensor:
+def empty(shape: Sequence[int], last: bool, dtype: torch.dtype = torch.float32) -> Tensor:
     """Room for a result [N, C, *size], with neighbouring channels or contiguous."""
     if not last:
-        return torch.empty(shape)
+        return torch.empty(shape, dtype=dtype)
     if len(shape) in CHANNELS_LAST:
-        return torch.empty(shape, memory_format=CHANNELS_LAST[len(shape)])
-    return torch.empty((shape[0], *shape[2:], shape[1])).movedim(-1, 1)
+        return torch.empty(shape, dtype=dtype, memory_format=CHANNELS_LAST[len(shape)])
+    return torch.empty((shape[0], *shape[2:], shape[1]), dtype=dtype).movedim(-1, 1)
 
 
 @lru_cache(maxsize=256)
@@ -57,10 +57,17 @@ def offset_table(windows: Any, size: tuple[int, ...], channels: int, multiple: i
 
 @dataclass(frozen=True)
 class Tables:
-    """What the dense family reads of the index map: int32 offsets [taps, stored outputs], int32 places [outputs]."""
+    """What the dense family reads of the index map.
+
+    Args:
+        offsets: int32 [taps, stored outputs]: where each tap's numbers begin, OUTSIDE if it reads nothing.
+        places: int32 [outputs]: where each output's channels begin.
+        gathers: int32 [lines, inputs]: the places of a run's numbers, where they aren't neighbours.
+    """
 
     offsets: Tensor
     places: Tensor
+    gathers: Tensor | None = None
 
 
 def tables(sources: Any, places: Any, channels: int, out_channels: int, multiple: int, pooled: int = 1) -> Tables:
@@ -73,10 +80,46 @@ def tables(sources: Any, places: Any, channels: int, out_channels: int, multiple
         multiple: outputs are filled up to a multiple of this.
         pooled: so many outputs in a row go to one place.
     """
-    count, taps = sources.shape
-    stored = -(-count // multiple) * multiple
-    offsets = torch.full((taps, stored), OUTSIDE, dtype=torch.int32)
-    read = torch.from_numpy(np.ascontiguousarray(sources.T))
-    offsets[:, :count] = torch.where(read == OUTSIDE, OUTSIDE, read * channels).int()
-    here = torch.arange(count // pooled) if places is None else torch.from_numpy(np.ascontiguousarray(places))
-    return Tables(offsets, (here * out_channels).int())
+    offsets = np.where(sources == OUTSIDE, OUTSIDE, sources * channels)
+    count = len(sources) // pooled
+    return Tables(_stored(offsets, multiple), _places(places, count, out_channels))
+
+
+def run_tables(
+    sources: Any, row: int, channels: int, channel_step: int, place_step: int, out_channels: int, multiple: int,
+    pooled: int = 1,
+) -> Tables:  # fmt: skip
+    """The tables of an index map whose taps of a row are read as one.
+
+    Args:
+        sources: int64 [outputs, taps], the taps in rows of `row`.
+        channels, channel_step, place_step: of the input, and from one to the next; either step is 1.
+        out_channels, multiple, pooled: as in `tables`.
+    """
+    outputs = len(sources)
+    within = np.arange(channels) * channel_step
+    read = sources.reshape(outputs, -1, row, 1)
+    read = np.where(read == OUTSIDE, OUTSIDE, read * place_step + within)  # [outputs, rows, row, channels]
+    if channel_step > 1:  # a row for each channel
+        read = read.transpose(0, 3, 1, 2)
+    read = read.reshape(outputs, -1, row * (channels if channel_step == 1 else 1))
+    neighbours = (read[..., :1] != OUTSIDE) & (read == read[..., :1] + np.arange(read.shape[-1]))
+    whole, outside = neighbours.all(-1), (read == OUTSIDE).all(-1)
+    mixed = ~(whole | outside)
+    lines, which = np.unique(read[mixed], axis=0, return_inverse=True)
+    offsets = np.where(whole, read[..., 0], OUTSIDE)
+    offsets[mixed] = -2 - which.reshape(-1)
+    gathers = torch.from_numpy(lines.astype(np.int32)) if len(lines) else None
+    return Tables(_stored(offsets, multiple), _places(None, outputs // pooled, out_channels), gathers)
+
+
+def _stored(offsets: Any, multiple: int) -> Tensor:
+    """int32 [taps, outputs], filled up with OUTSIDE to a multiple of outputs."""
+    stored = torch.full((offsets.shape[1], -(-len(offsets) // multiple) * multiple), OUTSIDE, dtype=torch.int32)
+    stored[:, : len(offsets)] = torch.from_numpy(np.ascontiguousarray(offsets.T))
+    return stored
+
+
+def _places(places: Any, count: int, out_channels: int) -> Tensor:
+    here = torch.arange(count) if places is None else torch.from_numpy(np.ascontiguousarray(places))
+    return (here * out_channels).int()

@@ -7,6 +7,10 @@ index map as a table of offsets, so that one kernel serves every kernel size, st
 padding mode, transposed convolutions (a phase at a time), 1×1 convolutions and linear layers. A tap outside reads a
 line of zeros.
 
+With few channels a tap alone is too short a sum. There the neighbouring taps of a row, whose numbers are neighbours in
+memory, too, are one tap with more inputs (a run). At the edges, where they are no neighbours or partly outside, the
+table says from where to gather each of them.
+
 The register tile is `pixels` × `vectors`: each of x's numbers is broadcast and multiplied with `vectors` vectors of w.
 Weights are packed [groups][blocks][taps][inputs][vectors · lanes], zeros in place of missing outputs.
 """
@@ -17,12 +21,13 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from svertka.kernels.emit import I32, Arguments, Emitter, Value
+from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
 from svertka.kernels.target import Target
 
-POINTERS = ("x", "zeros", "w", "y", "offsets", "places", "bias", "scale", "residual")
+POINTERS = ("x", "zeros", "w", "y", "offsets", "places", "bias", "scale", "residual", "gathers")
+_SHORT = 8  # a loop of so few turns is written out
 NUMBERS = ("pixels", "stored_pixels", "x_image", "y_image", "taps", "groups", "pixel_tasks", "output_tasks")
 
 
@@ -33,6 +38,7 @@ class Dense:
     Args:
         inputs, outputs: channels of one group.
         epilogue: see there; bias and scale are padded to whole blocks.
+        runs: offsets below −1 say which line of the table `gathers` (int32 [lines, inputs]) tells each input's place.
         pooled: so many neighbours in the table's order of pixels are one window of a maximum, of which only the
             largest is stored (after the activation).
     """
@@ -41,6 +47,7 @@ class Dense:
     outputs: int
     epilogue: Epilogue = NOTHING
     pooled: int = 1
+    runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ class DenseKernel:
         self.x = e.at(self.a.x, e.add(e.mul(image, self.a.x_image), e.mul(group, self.spec.inputs)))
         self.image_place = e.add(e.mul(image, self.a.y_image), e.mul(group, self.spec.outputs))
         self.group_block = e.mul(group, self.blocks)
+        self.patches = e.array(schedule.pixels * self.spec.inputs) if self.spec.runs else None
         self.sums = e.array(schedule.tiles * schedule.pixels * self.width) if self.split else None
 
         def block(index: Value) -> None:
@@ -174,7 +182,7 @@ class DenseKernel:
 
         def tap(index: Value, *acc: Value) -> list[Value]:
             table = e.at(self.a.offsets, e.add(e.mul(index, self.a.stored_pixels), pixel), I32)
-            sources = [self._source(e.load(table, p, I32)) for p in range(pixels)]
+            sources = self._sources(table)
             weights = e.at(self.a.w, e.mul(e.mul(e.add(row, index), self.spec.inputs), self.width))
 
             def channel(c: Value, *acc: Value) -> list[Value]:
@@ -185,7 +193,7 @@ class DenseKernel:
                     result += [e.fma(x, column[v], acc[p * vectors + v]) for v in range(vectors)]
                 return result
 
-            if self.spec.inputs <= 4:  # an inner loop of so few turns would cost more than it does
+            if self.spec.inputs <= _SHORT and not self.schedule.block_inputs:  # an inner loop of so few turns would cost more than it does
                 values = list(acc)
                 for c in range(self.spec.inputs):
                     values = channel(e.i64(c), *values)
@@ -194,10 +202,51 @@ class DenseKernel:
 
         return e.loop(taps[0], taps[1], tap, acc)
 
+    def _sources(self, table: Value) -> list[Value]:
+        """The addresses from which the tile's pixels read, by this tap's line of the table of offsets."""
+        e, pixels = self.e, range(self.schedule.pixels)
+        offsets = [e.load(table, p, I32) for p in pixels]
+        if not self.spec.runs:
+            return [self._source(offset) for offset in offsets]
+        least = offsets[0]
+        for offset in offsets[1:]:
+            least = e.b.select(e.b.icmp_signed("<", offset, least), offset, least)
+
+        def gathered() -> list[Value]:
+            e.loop(0, self.schedule.pixels, lambda p: self._gather(e.load(table, p, I32), p))
+            patches = [e.at(self.patches, p * self.spec.inputs) for p in pixels]
+            return [
+                e.b.select(self._is_gathered(offset), patch, self._source(offset))
+                for offset, patch in zip(offsets, patches, strict=True)
+            ]
+
+        return e.choose(self._is_gathered(least), gathered, lambda: [self._source(offset) for offset in offsets])
+
     def _source(self, offset: Value) -> Value:
         e = self.e
         outside = e.b.icmp_signed("<", offset, ir.Constant(I32, 0))
-        return e.b.select(outside, self.a.zeros, e.at(self.x, e.b.sext(offset, e.i64(0).type)))
+        return e.b.select(outside, self.a.zeros, e.at(self.x, e.b.sext(offset, I64)))
+
+    def _is_gathered(self, offset: Value) -> Value:
+        return self.e.b.icmp_signed("<", offset, ir.Constant(I32, -1))
+
+    def _gather(self, offset: Value, p: Value) -> None:
+        """Puts together pixel p's inputs, if its offset says so."""
+        e, inputs = self.e, self.spec.inputs
+
+        def gather() -> None:
+            line = e.b.sext(e.b.sub(ir.Constant(I32, -2), offset), I64)
+            places, patch = e.at(self.a.gathers, e.mul(line, inputs), I32), e.at(self.patches, e.mul(p, inputs))
+
+            def one(i: Value) -> None:
+                place = e.load(places, i, I32)
+                outside = e.b.icmp_signed("<", place, ir.Constant(I32, 0))
+                address = e.b.select(outside, self.a.zeros, e.at(self.x, e.b.sext(place, I64)))
+                e.store(e.load(address), patch, i)
+
+            e.loop(0, inputs, one)
+
+        e.when(self._is_gathered(offset), gather)
 
     def _finish(self, block: Value, pixel: Value, last: Value, acc: list[Value]) -> None:
         """Epilogue and store; the last block's missing outputs and the last tile's missing pixels are left out."""
@@ -246,7 +295,7 @@ class DenseKernel:
         bias: list[Value],
     ) -> None:
         e, vectors, epilogue = self.e, self.schedule.vectors, self.spec.epilogue
-        index = e.b.sext(e.load(self.a.places, e.b.udiv(pixel, e.i64(self.spec.pooled)), I32), e.i64(0).type)
+        index = e.b.sext(e.load(self.a.places, e.b.udiv(pixel, e.i64(self.spec.pooled)), I32), I64)
         place = e.add(e.add(self.image_place, index), channel)
         for v in range(vectors):
             lanes = min(e.lanes, count - v * e.lanes)

@@ -1,20 +1,44 @@
-"""Schedules: how a kernel computes what its spec says, chosen by rules."""
+"""Schedules: how a kernel computes what its spec says, chosen by rules that measurement gave."""
 
 from __future__ import annotations
 
 from svertka.kernels.dense import Dense, DenseSchedule
 from svertka.kernels.target import Target
 
+_POINTERS = 10  # so many pixels of a tile keep their addresses in registers
+_IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
-def choose_dense(spec: Dense, target: Target, taps: int, pixels: int, images: int) -> DenseSchedule:
+
+def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSchedule:
     """The schedule of a dense convolution.
 
     Args:
         taps: of a window.
         pixels: outputs of an image.
-        images: in the batch.
     """
-    tile, vectors = (7, 4) if target.name == "avx512" else (6, 2)
-    vectors = min(vectors, -(-spec.outputs // target.lanes))
-    tile = max(tile // spec.pooled, 1) * spec.pooled
-    return DenseSchedule(min(tile, pixels), vectors)
+    tile, vectors = min(_tiles(spec, target, pixels), key=lambda tile: _cost(tile, spec, target, pixels))
+    width = 4 * vectors * target.lanes  # bytes of weights for one number of x
+    inputs = max(target.l1 * 2 // 3 // width // 16, 1) * 16
+    if taps * spec.inputs <= inputs:
+        inputs = block_taps = 0
+    else:
+        block_taps = max(inputs // spec.inputs, 1)
+        inputs = 0 if inputs >= spec.inputs else inputs
+    return DenseSchedule(tile, vectors, tiles=16, block_taps=block_taps, block_inputs=inputs)
+
+
+def _tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:
+    """The register tiles (pixels, vectors) that fit: sums, a vector of weights for each and one number of x."""
+    widest = -(-spec.outputs // target.lanes)
+    tiles = []
+    for vectors in range(1, min(widest, 6) + 1):
+        most = min((target.registers - 1 - vectors) // vectors, _POINTERS, pixels)
+        tiles += [(tile, vectors) for tile in range(1, most + 1) if tile % spec.pooled == 0]
+    return tiles or [(spec.pooled, 1)]
+
+
+def _cost(tile: tuple[int, int], spec: Dense, target: Target, pixels: int) -> float:
+    """Half cycles for one number of each pixel: two multiply-adds or two loads in each cycle, and the loop."""
+    count, vectors = tile
+    turns = -(-pixels // count) * -(-spec.outputs // (vectors * target.lanes))
+    return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.15 * (count + vectors) + 1.5)

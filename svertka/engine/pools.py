@@ -1,0 +1,297 @@
+"""Poolings and depthwise convolutions: windows that keep channels apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from svertka import spec
+from svertka.engine.launch import Launch, address
+from svertka.engine.layout import channels_last, empty, with_channels_last
+from svertka.engine.packing import packed_weight
+from svertka.kernels.channelwise import CHANNELWISE, Channelwise, ChannelwiseSchedule, choose_channelwise
+from svertka.kernels.combine import (
+    Average,
+    Combination,
+    Maximum,
+    Norm,
+    ProportionalDraw,
+    ProportionalMean,
+    WeightedMean,
+    WeightedSum,
+)
+from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.target import host
+from svertka.window import OUTSIDE, Window
+
+Table = npt.NDArray[np.int32]
+_KEEP = Window(1)
+_TASK = 1 << 17  # values of x that a task reads, about
+_FEW_TASKS = 8
+_ORDERS = (1e-2, 1e2)  # of norms; others leave the range of float32
+
+
+def prepare_max(
+    operation: spec.MaxPool,
+    x: Tensor,
+    *,
+    return_indices: bool = False,
+    schedule: ChannelwiseSchedule | None = None,
+) -> Any:
+    """A runner for a maximum pooling, or why there is none."""
+    return _prepared(operation, Maximum(return_indices), x, return_indices=return_indices, schedule=schedule)
+
+
+def prepare_average(operation: spec.AveragePool, x: Tensor, *, schedule: ChannelwiseSchedule | None = None) -> Any:
+    """A runner for an average pooling, or why there is none."""
+    counts = counts_of(operation, tuple(x.shape[2:]))
+    exact = all(math.frexp(abs(count))[0] == 0.5 for line in counts for count in line)
+    return _prepared(operation, Average(exact), x, schedule=schedule)
+
+
+def prepare_norm(operation: spec.LpPool, x: Tensor, *, schedule: ChannelwiseSchedule | None = None) -> Any:
+    """A runner for a norm of windows, or why there is none."""
+    if operation.p != math.inf and not _ORDERS[0] <= operation.p <= _ORDERS[1]:
+        return f"norms of order {operation.p} are computed by torch"
+    return _prepared(operation, Norm(operation.p), x, schedule=schedule)
+
+
+def prepare_weighted(
+    operation: spec.WeightedPool, x: Tensor, weight: Tensor, *, schedule: ChannelwiseSchedule | None = None
+) -> Any:
+    """A runner for a weighted mean of windows, or why there is none."""
+    if weight.shape[0] not in (1, x.shape[1]):
+        return "its sizes don't fit"  # torch's operations say it better
+    combination = WeightedSum() if operation.count_include_pad else WeightedMean()
+    return _prepared(operation, combination, x, weight, schedule=schedule)
+
+
+def prepare_stochastic(
+    operation: spec.StochasticPool,
+    x: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    schedule: ChannelwiseSchedule | None = None,
+) -> Any:
+    """A runner for stochastic pooling, or why there is none."""
+    combination = ProportionalDraw() if operation.sample else ProportionalMean()
+    return _prepared(operation, combination, x, generator=generator, schedule=schedule)
+
+
+def prepare_depthwise(
+    operation: spec.ConvolutionBlock,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    schedule: ChannelwiseSchedule | None = None,
+) -> Any:
+    """A runner for a depthwise convolution block without pooling, or why there is none; weight [C, 1, *kernel_size]."""
+    return _prepared(operation, WeightedSum(), x, weight, bias, scale, residual, schedule=schedule)
+
+
+def _prepared(
+    operation: Any,
+    combination: Combination,
+    x: Tensor,
+    *tensors: Tensor | None,
+    schedule: ChannelwiseSchedule | None,
+    **options: Any,
+) -> Any:
+    operation.output_size(x.shape[2:])  # raises where no window fits
+    if x[0].numel() >= 2**31:
+        return "an image has more numbers than a table can count"
+    if not channels_last(x) and schedule is None:
+        runner = _on_planes(operation, x, *tensors, **options)
+        if not isinstance(runner, str):
+            return runner
+    return _Runner(operation, combination, x, *tensors, schedule=schedule)
+
+
+def _on_planes(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
+    try:
+        from svertka.engine.planes import prepare_planes
+    except ImportError:
+        return "there are no kernels for planes"
+    return prepare_planes(operation, x, *tensors, **options)
+
+
+def counts_of(operation: spec.AveragePool, size: tuple[int, ...]) -> list[Any]:
+    """For each axis what each output is divided by; the divisor of a window is their product."""
+    sizes = zip(operation.windows, size, strict=True)
+    if operation.divisor is not None:
+        ones = [np.ones(window.output_size(n)) for window, n in sizes]
+        return [ones[0] * operation.divisor, *ones[1:]]
+    name = "taps_on_line" if operation.count_include_pad else "taps_inside"
+    return [getattr(window, name)(n) for window, n in sizes]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the index map, see `kernels.channelwise`."""
+
+    outputs: int
+    taps: int
+    table: Tensor
+
+
+def _axis(window: Any, n: int, behind: int, counts: Any) -> _Axis:
+    """The table of an axis with so many inputs on the axes behind."""
+    sources = window.sources(n)
+    inside = sources != OUTSIDE
+    places = np.where(inside, sources * behind, OUTSIDE)
+    first = np.take_along_axis(places, inside.argmax(1)[:, None], 1)
+    bits = np.asarray(counts, np.float32).view(np.int32)[:, None]
+    table = np.concatenate([places, first, bits], 1).astype(np.int32)
+    return _Axis(*sources.shape, torch.from_numpy(table))
+
+
+def inner_outputs(window: Any, n: int) -> tuple[int, int]:
+    """(first, last + 1) of the outputs whose taps read neighbours at the dilation, all on the input; (0, 0) if none."""
+    if not isinstance(window, Window):
+        return 0, 0
+    inner = np.flatnonzero((window.sources(n) == window.places(n)).all(1))
+    return (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (0, 0)
+
+
+class _Normalised:
+    """Weights of a pooling, [taps, channels]."""
+
+    def __init__(self, channels: int, divide: bool) -> None:
+        self.channels, self.divide = channels, divide
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        lines = weight.reshape(weight.shape[0], -1)
+        if self.divide:
+            lines = lines / lines.sum(1, keepdim=True)
+        return lines.expand(self.channels, -1).t().contiguous()
+
+
+_PACKINGS: dict[tuple[int, bool], _Normalised] = {}
+
+
+class _Runner:
+    """An operation on inputs of one shape, by the channelwise family."""
+
+    def __init__(
+        self,
+        operation: Any,
+        combination: Combination,
+        x: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        scale: Tensor | None = None,
+        residual: Tensor | None = None,
+        *,
+        schedule: ChannelwiseSchedule | None = None,
+    ) -> None:
+        size, channels, target = tuple(x.shape[2:]), x.shape[1], host()
+        self.combination, self.last = combination, channels_last(x) or (weight is not None and channels_last(weight))
+        self.shape = (x.shape[0], channels, *operation.output_size(size))
+        self.either = channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
+        self.axes = axes = _axes(operation, combination, size)
+        row = operation.windows[-1]
+        inner = inner_outputs(row, size[-1])
+        regular = {"taps": row.size, "stride": row.stride, "dilation": row.dilation} if inner[1] else {}
+        activation = getattr(operation, "activation", None)
+        epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
+        kernel = Channelwise(combination, channels, epilogue, deep=axes[0].taps > 1, **regular)
+        schedule = schedule or choose_channelwise(kernel, target, inner[1] - inner[0])
+        self.launch = _launch(kernel, schedule, x, axes, inner, row.at(size[-1]).offset if inner[1] else 0)
+        self.tables = tuple(address(axis.table) for axis in axes)
+        divide = isinstance(operation, spec.WeightedPool) and operation.count_include_pad
+        self.packing = _PACKINGS.setdefault((channels, divide), _Normalised(channels, divide))
+        self.detail = f"channelwise, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
+
+    def __call__(
+        self,
+        x: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        scale: Tensor | None = None,
+        residual: Tensor | None = None,
+        *,
+        return_indices: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        x = with_channels_last(x)
+        residual = None if residual is None else with_channels_last(residual)
+        packed = None if weight is None else packed_weight(weight, self.packing)
+        seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
+        last = not self.either or self.last
+        y = empty(self.shape, last)
+        indices = empty(self.shape, last, torch.int64) if return_indices else None
+        self.launch(
+            x.data_ptr(), address(packed), y.data_ptr(), address(indices), *self.tables,
+            address(bias), address(scale), address(residual), address(seed),
+        )  # fmt: skip
+        if not (self.last or self.either):
+            y, indices = y.contiguous(), indices if indices is None else indices.contiguous()
+        return y if indices is None else (y, indices)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it needs random numbers."""
+        return "draw" in self.combination.required
+
+
+def _axes(operation: Any, combination: Combination, size: tuple[int, ...]) -> list[_Axis]:
+    """Three axes, the missing ones in front."""
+    missing = 3 - len(size)
+    windows, sizes = (_KEEP,) * missing + operation.windows, (1,) * missing + size
+    counts: list[Any] = [np.ones(window.output_size(n)) for window, n in zip(windows, sizes, strict=True)]
+    if isinstance(combination, Average):
+        counts[missing:] = counts_of(operation, size)
+        counts = [1 / line if combination.reciprocal else line for line in counts]
+    behind = [sizes[1] * sizes[2], sizes[2], 1]
+    return [_axis(*arguments) for arguments in zip(windows, sizes, behind, counts, strict=True)]
+
+
+def _launch(
+    kernel: Channelwise,
+    schedule: ChannelwiseSchedule,
+    x: Tensor,
+    axes: list[_Axis],
+    inner: tuple[int, int],
+    start: int,
+) -> Launch:
+    depth, height, column = axes
+    rows = x.shape[0] * depth.outputs * height.outputs
+    taps = math.prod(axis.taps for axis in axes)
+    rows_in_task = min(max(_TASK // (taps * column.outputs * kernel.channels), 1), rows)
+    row_tasks = -(-rows // rows_in_task)
+    columns, width = column.outputs, max(schedule.edge_vectors, schedule.vectors) * schedule.lanes
+    channels = kernel.channels
+    if row_tasks < _FEW_TASKS and taps * rows_in_task * columns * channels > _TASK:  # long tasks
+        channels = min(max(_TASK // (taps * rows_in_task * columns) // width, 1) * width, channels)
+    channel_tasks = -(-kernel.channels // channels)
+    return Launch(
+        CHANNELWISE,
+        kernel,
+        schedule,
+        row_tasks * channel_tasks,
+        x_image=x[0].numel(),
+        rows=rows,
+        depths=depth.outputs,
+        heights=height.outputs,
+        columns=columns,
+        depth_taps=depth.taps,
+        height_taps=height.taps,
+        column_taps=column.taps,
+        start=start,
+        inner_first=inner[0],
+        inner_last=inner[1],
+        rows_in_task=rows_in_task,
+        column_tasks=1,
+        columns_in_task=columns,
+        channel_tasks=channel_tasks,
+        channels_in_task=channels,
+    )

@@ -67,6 +67,19 @@ class Combination:
         """The number of vectors that `finish` gives."""
         return 1
 
+    @property
+    def separable(self) -> bool:
+        """Whether it may be done on one axis after the other: states of one vector, which `lift` and `merge` make."""
+        return False
+
+    def lift(self, e: Emitter, value: Value) -> Value:
+        """The state after one tap, of a separable operation."""
+        return self.step(e, 0, self.start(e, 0, [], Given()), value, None, None)[0]
+
+    def merge(self, e: Emitter, state: Value, other: Value) -> Value:
+        """The state after the taps of both, of a separable operation."""
+        return e.b.fadd(state, other)
+
     def start(self, e: Emitter, turn: int, before: State, given: Given) -> State:
         """The state before the first tap of a turn; `before` is that at the end of the last turn."""
         return [e.splat(0.0)]
@@ -117,6 +130,10 @@ class Average(Combination):
     reciprocal: bool = False
     needs = frozenset({"count"})
 
+    @property
+    def separable(self) -> bool:
+        return True
+
     def step(self, e: Emitter, turn: int, state: State, value: Value, source: Value, weight: Value) -> State:
         return [e.b.fadd(state[0], value)]
 
@@ -143,6 +160,16 @@ class Maximum(Combination):
     def results(self) -> int:
         return 2 if self.indices else 1
 
+    @property
+    def separable(self) -> bool:
+        return not self.indices
+
+    def lift(self, e: Emitter, value: Value) -> Value:
+        return value
+
+    def merge(self, e: Emitter, state: Value, other: Value) -> Value:
+        return larger(e, state, other)
+
     def start(self, e: Emitter, turn: int, before: State, given: Given) -> State:
         lowest = e.splat(-math.inf)
         return [lowest, given.first] if self.indices else [lowest]
@@ -161,6 +188,13 @@ class Norm(Combination):
     """(Σ |x|^p)^(1/p); max |x| for p = ∞."""
 
     p: float = 2.0
+
+    @property
+    def separable(self) -> bool:
+        return True
+
+    def merge(self, e: Emitter, state: Value, other: Value) -> Value:
+        return larger(e, state, other) if self.p == math.inf else e.b.fadd(state, other)
 
     def step(self, e: Emitter, turn: int, state: State, value: Value, source: Value, weight: Value) -> State:
         if self.p == 2:

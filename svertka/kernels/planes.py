@@ -1,0 +1,325 @@
+"""Operations that keep channels apart, on planes: each channel of each sample lies for itself, row after row.
+
+    y[p, r, o] = finish(Σ_j Σ_t  x[p, row(r, j), column(o, t)])        Σ: what the combination does, tap by tap
+
+p runs over planes [sample, channel], r over the rows of the output, o along a row; j and t are the window's taps of the
+rows and along a row. A vector holds neighbours along a row. Axes before the last two count as rows, too.
+
+The work comes in bands of output rows. First the rows that a band reads become lines in scratch memory (`lines`), where
+padding stands in its place and each tap reads neighbours, whatever the stride. Then the outputs are computed from them.
+An operation that may be done on one axis after the other (`Combination.separable`) combines rows while it fills the
+lines; otherwise a line is a copy of a row, and outputs see one line for each tap of the rows.
+
+Windows of few taps are unrolled. In all others, and in those that are no regular windows (the rows and columns of
+adaptive pooling), the lines and the places in them that a tap reads come from tables, and so one kernel serves all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+
+from svertka.kernels.combine import Combination, Given, State, WeightedMean, uniform
+from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
+from svertka.kernels.epilogue import NOTHING, Epilogue, activate
+from svertka.kernels.family import Family
+from svertka.kernels.lines import BAND, SEGMENT, Line, LineFiller, index_at, load_first, store_first
+
+POINTERS = (
+    "x", "outside", "weight", "y", "places", "scale", "bias", "residual", "seed",
+    "bands", "rows", "segments", "ranges", "edges", "columns", "row_given", "column_given", "row_taps_at", "taps_at",
+)  # fmt: skip
+NUMBERS = (
+    "planes", "group", "channels", "multiple", "band_count", "segment_count", "x_plane", "width", "y_plane", "y_width",
+    "line_pitch", "phase_pitch", "flat", "row_taps", "row_step", "column_taps", "weight_plane",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Taps:
+    """A window's taps on one axis, to be unrolled."""
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What is computed: all of it that the machine code depends on.
+
+    Args:
+        combination: what is done inside a window.
+        rows, columns: its taps; None: known at run time, by tables.
+        phases: into how many a row is cut as it is copied to a line; 1 if the tables do it.
+        one_count: the given count is the same for all outputs.
+        epilogue: of sums; scale and bias are numbers of a channel.
+    """
+
+    combination: Combination
+    rows: Taps | None
+    columns: Taps | None
+    phases: int
+    one_count: bool = False
+    epilogue: Epilogue = NOTHING
+
+
+@dataclass(frozen=True)
+class PlanesSchedule:
+    """How it is computed.
+
+    Args:
+        rows: output rows that are computed together, so that they share what they read.
+        scratch: floats of the lines.
+    """
+
+    rows: int = 1
+    scratch: int = 8192
+
+
+class PlanesKernel:
+    """Writes the task of a spec and a schedule."""
+
+    def __init__(self, spec: Planes, schedule: PlanesSchedule, e: Emitter) -> None:
+        self.spec, self.schedule, self.e = spec, schedule, e
+        self.does, self.separable = spec.combination, spec.combination.separable
+        self.needs = spec.combination.required
+
+    def write(self, slots: Value, task: Value, _worker: Value) -> None:
+        """Task (group of planes · bands + band) · segments + segment."""
+        e = self.e
+        self.a = a = Arguments(e, slots, POINTERS, NUMBERS)
+        rest, segment = e.divmod(task, a.segment_count)
+        group, band = e.divmod(rest, a.band_count)
+        first = e.mul(group, a.group)
+        last = e.min(e.add(first, a.group), a.planes)
+        band_place, segment_place = e.at(a.bands, e.mul(band, BAND), I32), e.at(a.segments, e.mul(segment, SEGMENT), I32)
+        self.first_row, self.rows, self.first_line, lines = (index_at(e, band_place, i) for i in range(BAND))
+        self.first_output, self.outputs, *segment_parts, columns = (index_at(e, segment_place, i) for i in range(SEGMENT))
+        self.columns = e.at(a.columns, columns, I32)
+        self.lines = e.array(self.schedule.scratch)
+        rows = self.spec.rows.size if self.spec.rows else 0
+        line = Line(self.spec.phases, rows, self.does) if self.separable else Line(self.spec.phases, 1, None)
+        filler = LineFiller(e, line, a, self.lines)
+
+        def plane(index: Value) -> None:
+            source, _ = e.divmod(index, a.multiple)
+            x = e.at(a.x, e.mul(source, a.x_plane))
+            filler.fill(x, self.does.identity, self.first_line, lines, segment_parts)
+            self._plane(index)
+
+        e.loop(first, last, plane)
+
+    def _plane(self, plane: Value) -> None:
+        """All outputs of the band and the segment."""
+        e, a, tile = self.e, self.a, self.schedule.rows
+        self.image, self.channel = e.divmod(plane, a.channels)
+        self.weight = e.at(a.weight, e.mul(self.channel, a.weight_plane))
+        self.weights = self._unrolled_weights()
+        flat = e.b.icmp_signed("!=", a.flat, e.i64(0))
+        outputs = e.b.select(flat, e.mul(self.rows, self.outputs), self.outputs)
+        rows = e.b.select(flat, e.i64(1), self.rows)
+        start = e.add(e.mul(self.first_row, a.y_width), self.first_output)
+        here = e.add(e.mul(plane, a.y_plane), start)
+
+        def row(r: Value) -> None:
+            def vector(o: Value) -> None:
+                states, given = self._tile(r, o)
+                left = e.sub(outputs, o)
+                for i in range(tile):
+                    place = e.add(here, e.add(e.mul(e.add(r, i), a.y_width), o))
+                    self._when(i, r, rows, partial(self._finish, states[i], given[i], place, left))
+
+            e.loop(0, outputs, vector, step=e.lanes)
+
+        e.loop(0, rows, row, step=tile)
+
+    def _when(self, i: int, r: Value, rows: Value, body: Callable[[], None]) -> None:
+        """If row r + i of the tile is one of the band's."""
+        if i == 0:
+            body()
+        else:
+            self.e.when(self.e.b.icmp_signed("<", self.e.add(r, i), rows), body)
+
+    def _finish(self, state: State, given: Given, place: Value, left: Value) -> None:
+        """Stores the results: a whole vector or, at a row's end, a part of one."""
+        e, results = self.e, self._results(state, given, place, left)
+
+        def whole() -> tuple[()]:
+            for result, target in zip(results, (self.a.y, self.a.places), strict=False):
+                e.store_vector(result, target, place)
+            return ()
+
+        def part() -> tuple[()]:
+            for result, target in zip(results, (self.a.y, self.a.places), strict=False):
+                store_first(e, result, target, place, left)
+            return ()
+
+        e.choose(e.b.icmp_signed(">=", left, e.i64(e.lanes)), whole, part)
+
+    def _results(self, state: State, given: Given, place: Value, left: Value) -> list[Value]:
+        """The results as they are stored."""
+        e, epilogue = self.e, self.spec.epilogue
+        value, *places = self.does.finish(e, state, given)
+        if epilogue.scale:
+            value = e.b.fmul(value, e.splat(e.load(self.a.scale, self.channel)))
+        if epilogue.bias:
+            value = e.b.fadd(value, e.splat(e.load(self.a.bias, self.channel)))
+        if epilogue.residual:
+            value = e.b.fadd(value, load_first(e, self.a.residual, place, left))
+        wide = ir.VectorType(I64, e.lanes)
+        return [activate(e, epilogue.activation, value), *(e.b.sext(index, wide) for index in places)]
+
+    # The taps of a tile
+
+    def _tile(self, r: Value, o: Value) -> tuple[list[State], list[Given]]:
+        """The states of a tile's rows at the end, and what they were given."""
+        e, tile = self.e, self.schedule.rows
+        given = [self._given(e.add(r, i), o) for i in range(tile)]
+        if self.separable:
+            return [[self._merged(e.add(r, i), o)] for i in range(tile)], given
+        states: list[State] = [[] for _ in range(tile)]
+        for turn in range(self.does.turns):
+            states = [self.does.start(e, turn, state, known) for state, known in zip(states, given, strict=True)]
+            states = self._unrolled(turn, r, o, states) if self.spec.rows else self._rolled(turn, r, o, states)
+        return states, given
+
+    def _given(self, r: Value, o: Value) -> Given:
+        e, a = self.e, self.a
+        row, output = e.add(self.first_row, r), e.add(self.first_output, o)
+        if "count" in self.needs:
+            if self.spec.one_count:
+                return Given(count=e.splat(e.load(a.row_given)))
+            return Given(count=e.b.fmul(e.splat(e.load(a.row_given, row)), e.load_vector(a.column_given, output)))
+        if "source" in self.needs:
+            in_row, at = e.load(a.row_given, row, I32), e.load_vector(a.column_given, output, kind=e.indices)
+            place = e.b.add(e.splat_index(e.b.mul(in_row, e.b.trunc(a.width, I32))), at)
+            nothing = e.b.icmp_signed("<", e.b.or_(e.splat_index(in_row), at), e.splat_index(0))
+            return Given(first=e.b.select(nothing, e.splat_index(-1), place))
+        if "draw" in self.needs:
+            start = e.add(e.add(e.mul(self.channel, a.y_plane), e.mul(row, a.y_width)), output)
+            lanes = ir.Constant(e.indices, list(range(e.lanes)))
+            places = e.b.add(e.splat_index(e.b.trunc(start, I32)), lanes)
+            return Given(draw=uniform(e, e.load(a.seed, 0, I64), self.image, places))
+        return Given()
+
+    def _merged(self, r: Value, o: Value) -> Value:
+        """What the taps along a row make of a line that holds combined rows."""
+        e, a, columns = self.e, self.a, self.spec.columns
+        line = e.at(self.lines, e.add(e.mul(r, a.line_pitch), o))
+        if columns:
+            merged = e.load_vector(line, self._tap_at(0))
+            for t in range(1, columns.size):
+                merged = self.does.merge(e, merged, e.load_vector(line, self._tap_at(t)))
+            return merged
+
+        def tap(t: Value, merged: Value) -> list[Value]:
+            return [self.does.merge(e, merged, e.load_vector(line, self._tap_at(t)))]
+
+        first = e.load_vector(line, self._tap_at(e.i64(0)))
+        return e.loop(1, a.column_taps, tap, [first])[0]
+
+    def _tap_at(self, t: Any) -> Value:
+        """From an output's place in a line to the one that tap t reads."""
+        e, columns = self.e, self.spec.columns
+        if columns is None:
+            return index_at(e, self.a.taps_at, t)
+        place, phase = divmod(t * columns.dilation, columns.stride)
+        return e.add(e.mul(self.a.phase_pitch, phase) if phase else 0, place)
+
+    def _unrolled_weights(self) -> list[Value]:
+        rows, columns = self.spec.rows, self.spec.columns
+        if "weight" not in self.needs or not rows or not columns:
+            return []
+        return [self.e.splat(self.e.load(self.weight, i)) for i in range(rows.size * columns.size)]
+
+    def _unrolled(self, turn: int, r: Value, o: Value, states: list[State]) -> list[State]:
+        """Line after line: what is read of one serves all rows of the tile that see it."""
+        e, rows, columns = self.e, self.spec.rows, self.spec.columns
+        assert rows and columns
+        seen: dict[int, list[tuple[int, int]]] = {}
+        for i in range(self.schedule.rows):
+            for j in range(rows.size):
+                seen.setdefault(i * rows.stride + j * rows.dilation, []).append((i, j))
+        first = e.mul(r, rows.stride)
+        for offset in sorted(seen):
+            line = e.add(first, offset)
+            row = self._row_of(line)
+            for t in range(columns.size):
+                value, source = self._told(line, row, o, t)
+                for i, j in seen[offset]:
+                    weight = self.weights[j * columns.size + t] if self.weights else None
+                    weight = self._inside(weight, row, o, t)
+                    states[i] = self.does.step(e, turn, states[i], value, source, weight)
+        return states
+
+    def _rolled(self, turn: int, r: Value, o: Value, states: list[State]) -> list[State]:
+        """Tap after tap, by the tables."""
+        e, a, tile, length = self.e, self.a, self.schedule.rows, len(states[0])
+        columns = self.spec.columns
+        count = columns.size if columns else a.column_taps
+
+        def row_tap(j: Value, *flat: Value) -> list[Value]:
+            lines = [e.add(e.mul(e.add(r, i), a.row_step), index_at(e, a.row_taps_at, j)) for i in range(tile)]
+            rows = [self._row_of(line) for line in lines]
+
+            def tap(t: Any, *flat: Value) -> list[Value]:
+                result: list[Value] = []
+                weight = None
+                if "weight" in self.needs:
+                    weight = e.splat(e.load(self.weight, e.add(e.mul(j, count), t)))
+                for i in range(tile):
+                    value, source = self._told(lines[i], rows[i], o, t)
+                    own = self._inside(weight, rows[i], o, t)
+                    state = list(flat[i * length : (i + 1) * length])
+                    result += self.does.step(e, turn, state, value, source, own)
+                return result
+
+            if columns is None:
+                return e.loop(0, count, tap, flat)
+            for t in range(columns.size):
+                flat = tuple(tap(t, *flat))
+            return list(flat)
+
+        values = e.loop(0, a.row_taps, row_tap, [value for state in states for value in state])
+        return [values[i * length : (i + 1) * length] for i in range(tile)]
+
+    def _row_of(self, line: Value) -> Value:
+        """The input row (i64) of which a line is a copy, −1 outside; None if nobody asks."""
+        if "source" not in self.needs and not self._counts_weights:
+            return None
+        return index_at(self.e, self.a.rows, self.e.add(self.first_line, line))
+
+    @property
+    def _counts_weights(self) -> bool:
+        return isinstance(self.does, WeightedMean)
+
+    def _told(self, line: Value, row: Value, o: Value, t: Any) -> tuple[Value, Value]:
+        """(value, source) that tap t reads in a line for the vector at o."""
+        e = self.e
+        place = e.add(o, self._tap_at(t))
+        value = e.load_vector(self.lines, e.add(e.mul(line, self.a.line_pitch), place))
+        if "source" not in self.needs:
+            return value, None
+        start = e.splat_index(e.b.trunc(e.mul(row, self.a.width), I32))
+        return value, e.b.add(start, e.load_vector(self.columns, place, kind=e.indices))
+
+    def _inside(self, weight: Value, row: Value, o: Value, t: Any) -> Value:
+        """The weight; 0 of taps outside, if weights are counted."""
+        if not self._counts_weights:
+            return weight
+        e = self.e
+        column = e.load_vector(self.columns, e.add(o, self._tap_at(t)), kind=e.indices)
+        outside = e.b.icmp_signed("<", e.b.or_(column, e.splat_index(e.b.trunc(row, I32))), e.splat_index(0))
+        return e.b.select(outside, e.splat(0.0), weight)
+
+
+def _write(spec: Planes, schedule: PlanesSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:
+    PlanesKernel(spec, schedule, e).write(slots, task, worker)
+
+
+PLANES = Family("planes", POINTERS, NUMBERS, _write)

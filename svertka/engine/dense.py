@@ -12,7 +12,7 @@ from torch import Tensor
 from svertka import spec
 from svertka import window as geometry
 from svertka.engine.launch import Launch, address, constant_line
-from svertka.engine.layout import Tables, channels_last, empty, run_tables, tables, with_channels_last
+from svertka.engine.layout import Tables, channels_last, contiguous, empty, run_tables, tables, with_channels_last
 from svertka.engine.packing import Packing, packed_weight, same
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
@@ -215,4 +215,4 @@ class _Runner:
                 x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), table.offsets.data_ptr(),
                 table.places.data_ptr(), address(biases), address(scales), address(residual), address(table.gathers),
             )  # fmt: skip
-        return y if self.last or self.either else y.contiguous()
+        return y if self.last or self.either else contiguous(y)

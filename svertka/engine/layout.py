@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from svertka import window as geometry
+from svertka.engine.launch import Launch
+from svertka.kernels.target import host
+from svertka.kernels.transpose import TRANSPOSE, Transpose, TransposeSchedule
 from svertka.window import OUTSIDE
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -27,9 +31,33 @@ def channels_last(x: Tensor) -> bool:
 
 def with_channels_last(x: Tensor) -> Tensor:
     """x, moved if need be, so that x[n, :, place] are neighbours and places follow each other in row-major order."""
+    if x.is_contiguous() and x.dtype is torch.float32 and x.shape[1] > 1:
+        result = empty(x.shape, True)
+        return _turned(x, result, x.shape[1], math.prod(x.shape[2:]))
     if x.ndim in CHANNELS_LAST:
         return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def contiguous(x: Tensor) -> Tensor:
+    """Of x as `with_channels_last` gives it, float32, a contiguous copy."""
+    return _turned(x, torch.empty(x.shape), math.prod(x.shape[2:]), x.shape[1])
+
+
+def _turned(x: Tensor, result: Tensor, rows: int, columns: int) -> Tensor:
+    """Each image of x, a matrix [rows, columns] in memory, turned into the result."""
+    panels = -(-rows // (_SCHEDULE.blocks * host().lanes))
+    launch = _transposition(x.shape[0], rows, columns, panels)
+    launch(x.data_ptr(), result.data_ptr())
+    return result
+
+
+_SCHEDULE = TransposeSchedule()
+
+
+@lru_cache(maxsize=4096)
+def _transposition(images: int, rows: int, columns: int, panels: int) -> Launch:
+    return Launch(TRANSPOSE, Transpose(), _SCHEDULE, images * panels, rows=rows, columns=columns, panels=panels)
 
 
 def empty(shape: Sequence[int], last: bool, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -285,6 +285,11 @@ def _alignment(kind: Any) -> int:
     return 8 if kind in (I64, POINTER) else 4
 
 
+def shuffle(e: Emitter, a: Value, b: Value, picks: Sequence[int]) -> Value:
+    """Lanes picked from a (0 … n − 1) and b (n … 2n − 1)."""
+    return e.b.shuffle_vector(a, b, _lanes(picks))
+
+
 def _powers(count: int, lanes: int) -> list[tuple[int, int]]:
     """(first, size) of the powers of two that make up `count` ≤ lanes."""
     parts, first, size = [], 0, lanes

@@ -14,6 +14,7 @@ from svertka import window as geometry
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import Tables, channels_last, contiguous, empty, run_tables, tables, with_channels_last
 from svertka.engine.packing import Packing, packed_weight, same
+from svertka.engine.pools import prepare_depthwise
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.schedule import choose_dense
@@ -21,6 +22,7 @@ from svertka.kernels.target import host
 from svertka.window import OUTSIDE
 
 _FEW = 8  # channels
+_SMALL = 64  # places of an output whose whole batch is one image to the kernel, so that tiles are full
 _MOST = 2**31  # what a table's int32 can count
 
 
@@ -43,6 +45,8 @@ def prepare_block(
     reason = _unfit(operation, x, weight.shape[1] * operation.groups, weight.shape[0])
     if reason:
         return reason
+    if 1 < operation.groups == weight.shape[0] == x.shape[1] and not operation.pool and schedule is None:
+        return prepare_depthwise(operation, x, weight, bias, scale, residual)
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
     size = tuple(x.shape[2:])
     inner = operation.convolution.output_size(size)
@@ -57,6 +61,8 @@ def prepare_block(
     sources = sources.reshape(-1, sources.shape[-1])
     part = _Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
     runs, inputs = _runs(operation, x)
+    if not runs and 1 < x.shape[0] and len(part.sources) <= _SMALL:
+        part = part.of_batch(x.shape[0], math.prod(size))
     kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
     part.runs = runs
     last = channels_last(x) or channels_last(weight)
@@ -65,6 +71,8 @@ def prepare_block(
 
 def _runs(operation: spec.ConvolutionBlock, x: Tensor) -> tuple[str, int]:
     """("first" or "last", inputs of a run) if the taps of a row are better read as one, else ("", 0)."""
+    if not operation.windows:
+        return "", 0
     row, channels = operation.windows[-1], x.shape[1]
     if operation.groups > 1 or channels >= _FEW or row.size == 1 or row.dilation > 1:
         return "", 0
@@ -99,7 +107,8 @@ def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
     if channels != x.shape[1] or outputs % operation.groups or channels % operation.groups:
         return "its sizes don't fit"  # torch's operation says it better
     inner = operation.convolution if isinstance(operation, spec.ConvolutionBlock) else operation
-    if max(x[0].numel(), outputs * math.prod(inner.output_size(x.shape[2:]))) >= _MOST:
+    most = max(x.shape[1:].numel(), outputs * math.prod(inner.output_size(x.shape[2:])))
+    if most * (x.shape[0] if math.prod(inner.output_size(x.shape[2:])) <= _SMALL else 1) >= _MOST:
         return "an image has more numbers than a table can count"
     return ""
 
@@ -108,9 +117,18 @@ class _Part:
     """Some of the outputs, with the taps that they see: sources [outputs, taps]; `places` of None are all, in order."""
 
     runs = ""
+    images_apart = True
 
     def __init__(self, sources: Any, places: Any, taps: Any) -> None:
         self.sources, self.places, self.taps = sources, places, tuple(int(tap) for tap in taps)
+
+    def of_batch(self, images: int, inputs: int) -> _Part:
+        """The same for so many images as one, which lie one after the other."""
+        first = np.arange(images)[:, None, None] * inputs
+        sources = np.where(self.sources == OUTSIDE, OUTSIDE, self.sources + first)
+        part = _Part(sources.reshape(-1, sources.shape[-1]), None, self.taps)
+        part.images_apart = False
+        return part
 
 
 def _phases(operation: spec.TransposedConvolution, x: Tensor) -> list[_Part]:
@@ -175,13 +193,14 @@ class _Runner:
             schedule = replace(schedule, block_taps=0, block_inputs=0)
         table = _tables(operation, part, x, outputs, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
+        images = x.shape[0] if part.images_apart else 1
         pixel_tasks = math.ceil(pixels / (schedule.pixels * schedule.tiles))
         output_tasks = math.ceil(blocks / schedule.blocks)
         launch = Launch(
             DENSE,
             kernel,
             schedule,
-            x.shape[0] * groups * pixel_tasks * output_tasks,
+            images * groups * pixel_tasks * output_tasks,
             pixels=pixels,
             stored_pixels=table.offsets.shape[1],
             x_image=x[0].numel(),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from svertka import spec
-from svertka.engine import dense
+from svertka.engine import dense, pools
 from svertka.engine.report import KERNEL, PORTABLE, Call, Tally, tally
 from svertka.errors import SvertkaError
 
@@ -26,6 +26,11 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.Convolution: dense.prepare_convolution,
     spec.ConvolutionBlock: dense.prepare_block,
     spec.TransposedConvolution: dense.prepare_transposed,
+    spec.MaxPool: pools.prepare_max,
+    spec.AveragePool: pools.prepare_average,
+    spec.LpPool: pools.prepare_norm,
+    spec.WeightedPool: pools.prepare_weighted,
+    spec.StochasticPool: pools.prepare_stochastic,
 }
 
 _REMEMBERED = 4096

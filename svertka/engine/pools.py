@@ -158,7 +158,8 @@ def inner_outputs(window: Any, n: int) -> tuple[int, int]:
     """(first, last + 1) of the outputs whose taps read neighbours at the dilation, all on the input; (0, 0) if none."""
     if not isinstance(window, Window):
         return 0, 0
-    inner = np.flatnonzero((window.sources(n) == window.places(n)).all(1))
+    sources = window.sources(n)
+    inner = np.flatnonzero(((sources == window.places(n)) & (sources != OUTSIDE)).all(1))
     return (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (0, 0)
 
 

@@ -1,0 +1,372 @@
+"""Windows that keep channels apart, on neighbouring channels: depthwise convolutions and poolings.
+
+    y[o, c] = epilogue(combination over t of x[source(o, t), c])
+
+Vectors run along the channels. A table for each axis tells the sources, and an output's place in the input is the sum
+of three entries; a tap with an entry of −1 is left out. Each line of a table belongs to one output on that axis:
+
+    places of the taps · (inputs on the axes behind), the first place that is not −1, the count as a float's bits
+
+The register tile is `pixels` neighbours of a row × `vectors`. It serves the inner outputs, whose sources follow each
+other at the stride, so that an input is loaded once for all the pixels that read it. The others, near the edges, and
+those of windows of varying length go one by one and read the table of the row. A last tile or vector that would stick
+out is moved back, and computes a few results twice.
+
+Fewer axes than three are filled up with axes of one input. Weights are [taps][channels].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from svertka.kernels.combine import Combination, Given, State, uniform
+from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
+from svertka.kernels.epilogue import Epilogue, activate
+from svertka.kernels.family import Family
+from svertka.kernels.target import Target
+
+POINTERS = (
+    "x", "w", "y", "indices", "depth_table", "height_table", "column_table", "bias", "scale", "residual", "seed",
+)  # fmt: skip
+NUMBERS = (
+    "x_image", "rows", "depths", "heights", "columns", "depth_taps", "height_taps", "column_taps", "start",
+    "inner_first", "inner_last", "rows_in_task", "column_tasks", "columns_in_task", "channel_tasks", "channels_in_task",
+)  # fmt: skip
+EXTRA = 2  # entries of a table's line after the taps: the first place and the count
+UNROLLED = 8  # taps of a row that a tile writes out
+
+
+@dataclass(frozen=True)
+class Channelwise:
+    """What is computed: all of it that the machine code depends on.
+
+    Args:
+        combination: what is done inside a window.
+        channels: of the input and the output.
+        epilogue: for weighted sums.
+        taps, stride, dilation: of the windows along a row; 0 taps: their number varies, there are no inner outputs.
+        deep: the window has more than one tap on the first axis.
+    """
+
+    combination: Combination
+    channels: int
+    epilogue: Epilogue
+    taps: int = 0
+    stride: int = 1
+    dilation: int = 1
+    deep: bool = False
+
+
+@dataclass(frozen=True)
+class ChannelwiseSchedule:
+    """How it is computed.
+
+    Args:
+        lanes: floats in a vector, at most the target's; more than there are channels only if these are less than 4.
+        pixels, vectors: the register tile of inner outputs.
+        edge_vectors: vectors of an output near the edge, a multiple of `vectors`.
+    """
+
+    lanes: int
+    pixels: int
+    vectors: int = 1
+    edge_vectors: int = 1
+
+
+def choose_channelwise(spec: Channelwise, target: Target, inner: int) -> ChannelwiseSchedule:
+    """The schedule for rows with so many inner outputs."""
+    lanes = min(target.lanes, max(4, 1 << (spec.channels.bit_length() - 1)))
+    pixels = 8 if target.registers >= 32 else 6
+    while pixels > max(inner, 1):
+        pixels //= 2
+    vectors = spec.channels // lanes
+    return ChannelwiseSchedule(lanes, pixels, 1, 4 if vectors >= 4 else 2 if vectors >= 2 else 1)
+
+
+class ChannelwiseKernel:
+    """Writes the task of a spec and a schedule."""
+
+    def __init__(self, spec: Channelwise, schedule: ChannelwiseSchedule, e: Emitter) -> None:
+        self.spec, self.schedule, self.e, self.combination = spec, schedule, e, spec.combination
+        e.lanes, e.vector = schedule.lanes, ir.VectorType(F32, schedule.lanes)
+        e.indices = ir.VectorType(I32, schedule.lanes)
+        self.lanes_used = min(e.lanes, spec.channels)
+        self.needs = self.combination.required
+
+    def write(self, slots: Value, task: Value, _worker: Value) -> None:
+        """Task (rows' part · column_tasks + columns' part) · channel_tasks + channels' part."""
+        e = self.e
+        self.a = a = Arguments(e, slots, POINTERS, NUMBERS)
+        self.seed = e.load(a.seed, 0, I64) if "draw" in self.needs else None
+        rest, channel_task = e.divmod(task, a.channel_tasks)
+        row_task, column_task = e.divmod(rest, a.column_tasks)
+        columns = self._part(column_task, a.columns_in_task, a.columns)
+        self.channels = self._part(channel_task, a.channels_in_task, self.spec.channels)
+        first, last = self._part(row_task, a.rows_in_task, a.rows)
+        e.loop(first, last, lambda row: self._row(row, *columns))
+
+    def _part(self, task: Value, size: Value, total: Value | int) -> tuple[Value, Value]:
+        first = self.e.mul(task, size)
+        return first, self.e.min(self.e.add(first, size), total)
+
+    def _row(self, row: Value, first: Value, last: Value) -> None:
+        """A part of a row of outputs; rows are counted through all images."""
+        e, a, pixels = self.e, self.a, self.schedule.pixels
+        rest, height = e.divmod(row, a.heights)
+        self.image, depth = e.divmod(rest, a.depths)
+        self.x = e.at(a.x, e.mul(self.image, a.x_image))
+        self.first_output = e.mul(row, a.columns)
+        self.depth_line = self._line(a.depth_table, depth, a.depth_taps)
+        self.height_line = self._line(a.height_table, height, a.height_taps)
+        if not self.spec.taps:
+            e.loop(first, last, self._pixel)
+            return
+        inner_first, inner_last = self._max(first, a.inner_first), e.min(last, a.inner_last)
+        fits = e.b.icmp_signed(">=", e.sub(inner_last, inner_first), e.i64(pixels))
+        inner_first, inner_last = (e.b.select(fits, end, last) for end in (inner_first, inner_last))
+
+        def edge(side: Value) -> None:
+            left = e.b.icmp_signed("==", side, e.i64(0))
+            ends = (e.b.select(left, first, inner_last), e.b.select(left, inner_first, last))
+            e.loop(*ends, self._pixel)
+
+        e.loop(0, 2, edge)
+        back = e.sub(inner_last, pixels)
+        e.loop(inner_first, inner_last, lambda pixel: self._tile(e.min(pixel, back)), step=pixels)
+
+    def _line(self, table: Value, output: Value, taps: Value) -> Value:
+        return self.e.at(table, self.e.mul(output, self.e.add(taps, EXTRA)), I32)
+
+    def _max(self, a: Value, b: Value) -> Value:
+        return self.e.b.select(self.e.b.icmp_signed(">", a, b), a, b)
+
+    # Tiles
+
+    def _tile(self, pixel: Value) -> None:
+        """Inner outputs pixel … pixel + pixels − 1."""
+        spec, schedule, e = self.spec, self.schedule, self.e
+        column = e.add(e.mul(pixel, spec.stride), self.a.start)
+
+        def block(channel: Value) -> None:
+            def line(turn: int, place: Value, tap: Value, state: State) -> State:
+                return self._line_of_taps(turn, e.add(place, column), tap, channel, state)
+
+            self._outputs(pixel, schedule.pixels, channel, schedule.vectors, line)
+
+        self._blocks(schedule.vectors, block)
+
+    def _line_of_taps(self, turn: int, place: Value, tap: Value, channel: Value, state: State) -> State:
+        """One line of the taps of a tile: the first looks at `place` for the first pixel."""
+        taps, e = self.spec.taps, self.e
+        parts = taps // UNROLLED if taps > UNROLLED else 0
+
+        def part(index: Value, *state: Value) -> State:
+            first = e.mul(index, UNROLLED)
+            here = e.add(place, e.mul(first, self.spec.dilation))
+            return self._unrolled(turn, UNROLLED, here, e.add(tap, first), channel, list(state))
+
+        if parts > 1:
+            state = e.loop(0, parts, part, state)
+        elif parts == 1:
+            state = part(e.i64(0), *state)
+        rest = taps - parts * UNROLLED
+        done = parts * UNROLLED
+        if rest:
+            here = e.add(place, done * self.spec.dilation)
+            state = self._unrolled(turn, rest, here, e.add(tap, done), channel, state)
+        return state
+
+    def _unrolled(self, turn: int, taps: int, place: Value, tap: Value, channel: Value, state: State) -> State:
+        e, spec, schedule = self.e, self.spec, self.schedule
+        x = e.at(self.x, e.add(e.mul(place, spec.channels), channel))
+        w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
+        base = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
+        loaded: dict[tuple[int, int], Value] = {}
+        sources: dict[int, Value] = {}
+        result = list(state)
+        size = len(state) // (schedule.pixels * schedule.vectors)
+        for t in range(taps):
+            weights = [self._load(w, t * spec.channels, v) if w is not None else None for v in range(schedule.vectors)]
+            for p in range(schedule.pixels):
+                step = p * spec.stride + t * spec.dilation
+                if base is not None and step not in sources:
+                    sources[step] = e.b.add(base, e.splat_index(step))
+                for v in range(schedule.vectors):
+                    if (step, v) not in loaded:
+                        loaded[step, v] = self._load(x, step * spec.channels, v)
+                    at = (p * schedule.vectors + v) * size
+                    result[at : at + size] = self.combination.step(
+                        e, turn, result[at : at + size], loaded[step, v], sources.get(step), weights[v]
+                    )
+        return result
+
+    # Outputs one by one
+
+    def _pixel(self, pixel: Value) -> None:
+        """One output by the table of the row."""
+        e, spec, vectors, combination = self.e, self.spec, self.schedule.edge_vectors, self.combination
+        line_of_row = self._line(self.a.column_table, pixel, self.a.column_taps)
+
+        def block(channel: Value) -> None:
+            def line(turn: int, place: Value, tap: Value, state: State) -> State:
+                def column(t: Value, *state: Value) -> State:
+                    entry = e.b.sext(e.load(line_of_row, t, I32), I64)
+
+                    def read() -> State:
+                        here = e.add(place, entry)
+                        x = e.at(self.x, e.add(e.mul(here, spec.channels), channel))
+                        w = e.at(self.a.w, e.add(e.mul(e.add(tap, t), spec.channels), channel))
+                        source = e.splat_index(e.b.trunc(here, I32)) if "source" in self.needs else None
+                        size, result = len(state) // vectors, []
+                        for v in range(vectors):
+                            weight = self._load(w, 0, v) if "weight" in self.needs else None
+                            part = list(state[v * size : (v + 1) * size])
+                            result += combination.step(e, turn, part, self._load(x, 0, v), source, weight)
+                        return result
+
+                    return self._unless_outside(entry, read, list(state))
+
+                return e.loop(0, self.a.column_taps, column, state)
+
+            self._outputs(pixel, 1, channel, vectors, line)
+
+        self._blocks(vectors, block)
+
+    def _unless_outside(self, entry: Value, read: Callable[[], State], state: State) -> State:
+        return self.e.choose(self.e.b.icmp_signed("<", entry, self.e.i64(0)), lambda: state, read)
+
+    # Both
+
+    def _blocks(self, vectors: int, block: Callable[[Value], None]) -> None:
+        """block(channel) for all blocks of so many vectors; the last is moved back onto the channels."""
+        width = vectors * self.lanes_used
+        first, last = self.channels
+        back = self.spec.channels - width
+        self.e.loop(first, last, lambda channel: block(self.e.min(channel, back)), step=width)
+
+    def _load(self, pointer: Value, offset: int, vector: int) -> Value:
+        return self.e.load_vector(pointer, offset + vector * self.e.lanes, self.lanes_used)
+
+    def _outputs(
+        self,
+        pixel: Value,
+        pixels: int,
+        channel: Value,
+        vectors: int,
+        line: Callable[[int, Value, Value, State], State],
+    ) -> None:
+        """All turns over all lines of taps, each by line(turn, its place, its first tap, state), and the end of it."""
+        e, combination = self.e, self.combination
+        outputs = [(p, v) for p in range(pixels) for v in range(vectors)]
+        given = self._given(pixel, pixels, channel, vectors)
+        parts: list[State] = [[] for _ in outputs]
+        for turn in range(combination.turns):
+            parts = [combination.start(e, turn, part, known) for part, known in zip(parts, given, strict=True)]
+            size, turned = len(parts[0]), turn
+            flat = self._lines(
+                lambda place, tap, state, turn=turned: line(turn, place, tap, state),  # type: ignore[misc]
+                [value for part in parts for value in part],
+            )
+            parts = [flat[i * size : (i + 1) * size] for i in range(len(outputs))]
+        place = e.add(e.mul(e.add(self.first_output, pixel), self.spec.channels), channel)
+        factors = self._epilogue_lines(channel, vectors)
+        for (p, v), part, known in zip(outputs, parts, given, strict=True):
+            at = e.add(place, p * self.spec.channels + v * e.lanes)
+            results = combination.finish(e, part, known)
+            e.store_vector(self._epilogue(results[0], at, factors, v), self.a.y, at, self.lanes_used)
+            if combination.results == 2:
+                places = e.b.sext(results[1], ir.VectorType(I64, e.lanes))
+                e.store_vector(places, self.a.indices, at, self.lanes_used)
+
+    def _lines(self, line: Callable[[Value, Value, State], State], state: State) -> State:
+        """line(place, tap, state) for all lines of taps that lie inside on the outer axes."""
+        e, a = self.e, self.a
+
+        def height(i: Value, outer: Value, first: Value, state: State) -> State:
+            entry = e.b.sext(e.load(self.height_line, i, I32), I64)
+
+            def inside() -> State:
+                tap = e.mul(e.add(first, i), a.column_taps)
+                return line(e.add(outer, entry), tap, state)
+
+            return self._unless_outside(entry, inside, state)
+
+        def depth(i: Value, *state: Value) -> State:
+            entry = e.b.sext(e.load(self.depth_line, i, I32), I64)
+
+            def inside() -> State:
+                first = e.mul(i, a.height_taps)
+                return e.loop(0, a.height_taps, lambda j, *state: height(j, entry, first, list(state)), state)
+
+            return self._unless_outside(entry, inside, list(state))
+
+        if self.spec.deep:
+            return e.loop(0, a.depth_taps, depth, state)
+        outer = e.b.sext(e.load(self.depth_line, 0, I32), I64)
+        return e.loop(0, a.height_taps, lambda j, *state: height(j, outer, e.i64(0), list(state)), state)
+
+    def _given(self, pixel: Value, pixels: int, channel: Value, vectors: int) -> list[Given]:
+        """What is known of each vector of outputs, pixel by pixel."""
+        e, a, given = self.e, self.a, []
+        for p in range(pixels):
+            here = e.add(pixel, p)
+            lines = (
+                (self.depth_line, a.depth_taps),
+                (self.height_line, a.height_taps),
+                (self._line(a.column_table, here, a.column_taps), a.column_taps),
+            )
+            first = count = None
+            if "source" in self.needs:
+                entries = [e.load(line, taps, I32) for line, taps in lines]
+                lowest = e.b.or_(e.b.or_(entries[0], entries[1]), entries[2])  # negative if one is
+                total = e.b.add(e.b.add(entries[0], entries[1]), entries[2])
+                none = e.b.icmp_signed("<", lowest, ir.Constant(I32, 0))
+                first = e.splat_index(e.b.select(none, ir.Constant(I32, -1), total))
+            if "count" in self.needs:
+                counts = [e.load(line, e.add(taps, 1)) for line, taps in lines]
+                count = e.splat(e.b.fmul(e.b.fmul(counts[0], counts[1]), counts[2]))
+            for v in range(vectors):
+                draw = self._draw(here, e.add(channel, v * e.lanes)) if "draw" in self.needs else None
+                given.append(Given(first, count, draw))
+        return given
+
+    def _draw(self, pixel: Value, channel: Value) -> Value:
+        """Random numbers for outputs that are told apart by their place in [channels, *output size]."""
+        e, a = self.e, self.a
+        outputs = e.mul(e.mul(a.depths, a.heights), a.columns)
+        output = e.sub(e.add(self.first_output, pixel), e.mul(self.image, outputs))
+        lanes = ir.Constant(e.indices, [ir.Constant(I32, i) for i in range(e.lanes)])
+        channels = e.b.add(e.splat_index(e.b.trunc(channel, I32)), lanes)
+        places = e.b.mul(channels, e.splat_index(e.b.trunc(outputs, I32)))
+        return uniform(e, self.seed, self.image, e.b.add(places, e.splat_index(e.b.trunc(output, I32))))
+
+    def _epilogue_lines(self, channel: Value, vectors: int) -> dict[str, list[Value]]:
+        e, names = self.e, ("scale", "bias")
+        return {
+            name: [self._load(e.at(getattr(self.a, name), channel), 0, v) for v in range(vectors)]
+            for name in names
+            if getattr(self.spec.epilogue, name)
+        }
+
+    def _epilogue(self, value: Value, place: Value, factors: dict[str, list[Value]], vector: int) -> Value:
+        e = self.e
+        scale, bias = (factors[name][vector] if name in factors else None for name in ("scale", "bias"))
+        if scale is not None:
+            value = e.b.fmul(value, scale) if bias is None else e.fma(value, scale, bias)
+        elif bias is not None:
+            value = e.b.fadd(value, bias)
+        if self.spec.epilogue.residual:
+            value = e.b.fadd(value, e.load_vector(self.a.residual, place, self.lanes_used))
+        return activate(e, self.spec.epilogue.activation, value)
+
+
+def _write(
+    spec: Channelwise, schedule: ChannelwiseSchedule, e: Emitter, slots: Value, task: Value, worker: Value
+) -> None:
+    ChannelwiseKernel(spec, schedule, e).write(slots, task, worker)
+
+
+CHANNELWISE = Family("channelwise", POINTERS, NUMBERS, _write)

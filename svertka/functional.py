@@ -249,6 +249,26 @@ def _conv_transpose(
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
+_LINEAR = spec.Convolution(())
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x·wᵀ + b, the convolution with no spatial axes: a dense layer.
+
+    Args:
+        input: [*, in_features].
+        weight: [out_features, in_features].
+        bias: [out_features] or None.
+
+    Returns:
+        [*, out_features].
+    """
+    if input.ndim == 2:
+        return run(_LINEAR, input, weight, bias)  # type: ignore[no-any-return]
+    rows = run(_LINEAR, input.reshape(-1, input.shape[-1]), weight, bias)
+    return rows.reshape(*input.shape[:-1], weight.shape[0])  # type: ignore[no-any-return]
+
+
 def _locally_connected(
     ndim: int,
     input: Tensor,

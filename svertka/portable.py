@@ -25,7 +25,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _KEEP = Window(1)
-_CONV = (F.conv1d, F.conv2d, F.conv3d)
+_CONV = (None, F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _MAX: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _ADAPTIVE_MAX: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
@@ -101,10 +101,12 @@ def _convolved_by_torch(windows: Sequence[Window], size: Sequence[int]) -> Any:
 
 
 def _convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not operation.windows:
+        return F.linear(x, weight, bias)
     stride, padding, dilation = _convolved_by_torch(operation.windows, x.shape[2:])
     if padding is None:
         x, padding = pad(x, operation.windows), (0,) * operation.ndim
-    return _CONV[operation.ndim - 1](x, weight, bias, stride, padding, dilation, operation.groups)
+    return _CONV[operation.ndim](x, weight, bias, stride, padding, dilation, operation.groups)
 
 
 _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {

@@ -61,7 +61,8 @@ def prepare_block(
     sources = sources.reshape(-1, sources.shape[-1])
     part = _Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
     runs, inputs = _runs(operation, x)
-    if not runs and 1 < x.shape[0] and len(part.sources) <= _SMALL:
+    largest = x.shape[0] * max(x[0].numel(), weight.shape[0] * len(part.sources))
+    if not runs and len(part.sources) <= _SMALL and largest < _MOST:
         part = part.of_batch(x.shape[0], math.prod(size))
     kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
     part.runs = runs
@@ -107,8 +108,7 @@ def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
     if channels != x.shape[1] or outputs % operation.groups or channels % operation.groups:
         return "its sizes don't fit"  # torch's operation says it better
     inner = operation.convolution if isinstance(operation, spec.ConvolutionBlock) else operation
-    most = max(x.shape[1:].numel(), outputs * math.prod(inner.output_size(x.shape[2:])))
-    if most * (x.shape[0] if math.prod(inner.output_size(x.shape[2:])) <= _SMALL else 1) >= _MOST:
+    if max(x[0].numel(), outputs * math.prod(inner.output_size(x.shape[2:]))) >= _MOST:
         return "an image has more numbers than a table can count"
     return ""
 

@@ -32,8 +32,8 @@ def channels_last(x: Tensor) -> bool:
 def with_channels_last(x: Tensor) -> Tensor:
     """x, moved if need be, so that x[n, :, place] are neighbours and places follow each other in row-major order."""
     if x.is_contiguous() and x.dtype is torch.float32 and x.shape[1] > 1:
-        result = empty(x.shape, True)
-        return _turned(x, result, x.shape[1], math.prod(x.shape[2:]))
+        places = math.prod(x.shape[2:])
+        return x if places == 1 else _turned(x, empty(x.shape, True), x.shape[1], places)
     if x.ndim in CHANNELS_LAST:
         return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
     return x.movedim(1, -1).contiguous().movedim(-1, 1)

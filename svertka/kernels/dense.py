@@ -60,6 +60,7 @@ class DenseSchedule:
         blocks: blocks of vectors · lanes outputs in a task.
         block_taps, block_inputs: the part of the sum that is added up before the next tile's turn, so that its weights
             stay in the cache; sums go to memory in between. 0 means all.
+        ahead: the weights so many floats on are asked for in advance.
     """
 
     pixels: int
@@ -68,6 +69,7 @@ class DenseSchedule:
     blocks: int = 1
     block_taps: int = 0
     block_inputs: int = 0
+    ahead: int = 0
 
 
 def blocks_of(spec: Dense, schedule: DenseSchedule, target: Target) -> int:
@@ -187,6 +189,9 @@ class DenseKernel:
 
             def channel(c: Value, *acc: Value) -> list[Value]:
                 column = [e.load_vector(weights, e.add(e.mul(c, self.width), v * e.lanes)) for v in range(vectors)]
+                if self.schedule.ahead:
+                    for v in range(0, self.width, 16):
+                        e.prefetch(weights, e.add(e.mul(c, self.width), v + self.schedule.ahead))
                 result: list[Value] = []
                 for p in range(pixels):
                     x = e.splat(e.load(sources[p], c))

@@ -6,6 +6,7 @@ from svertka.kernels.dense import Dense, DenseSchedule
 from svertka.kernels.target import Target
 
 _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
+_AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
 
@@ -24,7 +25,8 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
     else:
         block_taps = max(inputs // spec.inputs, 1)
         inputs = 0 if inputs >= spec.inputs else inputs
-    return DenseSchedule(tile, vectors, tiles=16, block_taps=block_taps, block_inputs=inputs)
+    ahead = _AHEAD if inputs or block_taps else 0
+    return DenseSchedule(tile, vectors, 16, 1, block_taps, inputs, ahead)
 
 
 def _tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:
@@ -41,4 +43,4 @@ def _cost(tile: tuple[int, int], spec: Dense, target: Target, pixels: int) -> fl
     """Half cycles for one number of each pixel: two multiply-adds or two loads in each cycle, and the loop."""
     count, vectors = tile
     turns = -(-pixels // count) * -(-spec.outputs // (vectors * target.lanes))
-    return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.15 * (count + vectors) + 1.5)
+    return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.35 * count + 0.1 * vectors + 1.5)

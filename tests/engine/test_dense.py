@@ -99,6 +99,20 @@ def test_transposed_convolutions_phase_by_phase(data):
     check(operation, x, weight, bias, data.draw(st.sampled_from(SCHEDULES)), dense.prepare_transposed)
 
 
+@pytest.mark.parametrize("batch", (1, 5, 6, 7, 64))
+def test_a_linear_layer_is_a_convolution_with_no_axes(batch):
+    x, weight, bias = numbers(0, batch, 37), numbers(1, 53, 37), numbers(2, 53)
+    check(spec.Convolution(()), x, weight, bias, None)
+    with torch.no_grad(), using("kernels"):
+        result = functional.linear(x[:, None], weight, bias)
+    assert result.stride() == F.linear(x[:, None], weight, bias).stride()
+
+
+@pytest.mark.parametrize("images", (1, 3))
+def test_small_images_are_one_to_the_kernel(images):
+    check(spec.Convolution(spec.windows(2, 3, 1, 1)), numbers(0, images, 9, 4, 4), numbers(1, 20, 9, 3, 3), None, None)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("at_end", (False, True))
 @pytest.mark.parametrize("last", (False, True))

@@ -23,20 +23,23 @@ from typing import Any
 
 from llvmlite import ir
 
-from svertka.kernels.combine import Combination, Given, State, WeightedMean, uniform
+from svertka.kernels.combine import Combination, Given, State, WeightedMean, WeightedSum, uniform
 from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
-from svertka.kernels.lines import BAND, SEGMENT, Line, LineFiller, index_at, load_first, store_first
+from svertka.kernels.lines import MOST_ROWS, BAND, SEGMENT, Line, LineFiller, index_at, load_first, store_first
 
 POINTERS = (
     "x", "outside", "weight", "y", "places", "scale", "bias", "residual", "seed",
-    "bands", "rows", "segments", "ranges", "edges", "columns", "row_given", "column_given", "row_taps_at", "taps_at",
+    "bands", "rows", "segments", "ranges", "edges", "columns", "row_given", "column_given", "taps_at",
 )  # fmt: skip
 NUMBERS = (
     "planes", "group", "channels", "multiple", "band_count", "segment_count", "x_plane", "width", "y_plane", "y_width",
-    "line_pitch", "phase_pitch", "flat", "row_taps", "row_step", "column_taps", "weight_plane",
+    "line_pitch", "phase_pitch", "flat", "row_taps", "row_step", "row_dilation", "column_taps", "weight_plane",
 )  # fmt: skip
+
+MOST_COLUMNS = 8  # taps along a row that are unrolled
+MOST_UNROLLED = 49  # taps of a window that are unrolled
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,8 @@ class PlanesKernel:
         count = columns.size if columns else a.column_taps
 
         def row_tap(j: Value, *flat: Value) -> list[Value]:
-            lines = [e.add(e.mul(e.add(r, i), a.row_step), index_at(e, a.row_taps_at, j)) for i in range(tile)]
+            first = e.mul(j, a.row_dilation)
+            lines = [e.add(e.mul(e.add(r, i), a.row_step), first) for i in range(tile)]
             rows = [self._row_of(line) for line in lines]
 
             def tap(t: Any, *flat: Value) -> list[Value]:
@@ -316,6 +320,26 @@ class PlanesKernel:
         column = e.load_vector(self.columns, e.add(o, self._tap_at(t)), kind=e.indices)
         outside = e.b.icmp_signed("<", e.b.or_(column, e.splat_index(e.b.trunc(row, I32))), e.splat_index(0))
         return e.b.select(outside, e.splat(0.0), weight)
+
+
+def choose_planes(
+    combination: Combination, rows: Taps, columns: Taps | None, phases: int, one_count: bool, epilogue: Epilogue
+) -> Planes:
+    """The kernel for windows of these taps: few are unrolled."""
+    separable = combination.separable
+    if columns is None or columns.size > MOST_COLUMNS:
+        columns = None
+    most = MOST_ROWS if separable else MOST_UNROLLED // ((columns.size if columns else 1) * combination.turns)
+    unrolled = rows if rows.size <= most and (columns or separable) else None
+    return Planes(combination, unrolled, columns, phases, one_count, epilogue)
+
+
+def choose_schedule(spec: Planes, rows: int) -> PlanesSchedule:
+    """The schedule for so many output rows."""
+    if not isinstance(spec.combination, WeightedSum):
+        return PlanesSchedule()
+    taps = spec.rows.size * spec.columns.size if spec.rows and spec.columns else 0
+    return PlanesSchedule(1 if rows < 3 else 4 if taps <= 25 else 2)
 
 
 def _write(spec: Planes, schedule: PlanesSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from svertka.jit import engine, threads
+from svertka.jit.fingerprint import fingerprint
 from svertka.jit.parallel import parallel_module
 from svertka.kernels.emit import FIRST
 from svertka.kernels.family import Family
@@ -18,15 +19,34 @@ from svertka.kernels.target import Target, host
 
 def kernel_text(family: Family, spec: Any, schedule: Any, target: Target) -> str:
     """The IR of a kernel."""
-    return str(
-        parallel_module(family.name, target, lambda e, *arguments: family.write(spec, schedule, e, *arguments))
-    )
+    return str(parallel_module(family.name, target, lambda e, *arguments: family.write(spec, schedule, e, *arguments)))
 
 
 @cache
 def kernel(family: Family, spec: Any, schedule: Any, target: Target) -> engine.Loaded:
     """The kernel of a spec and a schedule, compiled or loaded on first use."""
-    return engine.load(kernel_text(family, spec, schedule, target), target, family.name)
+
+    def write() -> str:
+        return kernel_text(family, spec, schedule, target)
+
+    if not _described(family, spec, schedule):
+        return engine.load(write(), target, family.name)
+    return engine.load_recipe(lambda: _recipe(family, spec, schedule, target), write, target, family.name)
+
+
+def _described(family: Family, *values: Any) -> bool:
+    """Whether all that decides the IR is the package's code and what values show of themselves."""
+    defined = [family.write.__module__, *(type(value).__module__ for value in values)]
+    inside = all(module.startswith("svertka.") for module in defined)
+    bound = getattr(family.write, "__closure__", None)  # by a function that was made for the occasion
+    return inside and not bound and not any(" at 0x" in repr(value) for value in values)
+
+
+def _recipe(family: Family, spec: Any, schedule: Any, target: Target) -> str:
+    """A text that is the same only for the same IR."""
+    writers = (family.write, parallel_module, type(spec), type(schedule))
+    code = fingerprint("svertka", {writer.__module__ for writer in writers})
+    return "\n".join(map(repr, (code, family.name, family.write.__qualname__, spec, schedule, target)))
 
 
 class Launch:
@@ -38,20 +58,20 @@ class Launch:
         numbers: the family's numbers by name.
     """
 
-    __slots__ = ("_fork", "_pack", "_run", "_tail", "_tasks", "schedule")
+    __slots__ = ("_pack", "_run", "_tail", "_tasks", "schedule")
 
     def __init__(self, family: Family, spec: Any, schedule: Any, tasks: int, **numbers: int) -> None:
         if set(numbers) != set(family.numbers):
             raise TypeError(f"{family.name} takes {family.numbers}, not {tuple(numbers)}")
         self.schedule = schedule
         self._run = kernel(family, spec, schedule, host()).run
-        self._fork, self._tasks = threads.fork_address(), tasks
+        self._tasks = tasks
         self._pack = Struct(f"{FIRST + len(family.pointers)}q").pack
         self._tail = Struct(f"{len(family.numbers)}q").pack(*(numbers[name] for name in family.numbers))
 
     def __call__(self, *pointers: int) -> None:
         tasks = self._tasks
-        slots = self._pack(self._fork, tasks, *pointers) + self._tail
+        slots = self._pack(threads.fork_address(), tasks, *pointers) + self._tail
         self._run(slots, 1 if tasks == 1 else threads.usable(min(torch.get_num_threads(), tasks)))
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
-from dataclasses import dataclass, field
-from threading import Lock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache as once
+from threading import RLock
 from typing import Any
 
 import llvmlite
-import llvmlite.binding as llvm
 
+import svertka
 from svertka.jit import cache
 from svertka.kernels.target import Target
 
-_lock = Lock()
-_ready = False
+RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+# Of LLVM's pipelines the first level makes the same code of these kernels as the second, in four fifths of the time.
+# Loops are unrolled and vectors written by the kernels themselves.
+OPTIONS = "speed=1 codegen=3 unroll=off vectorize=off"
+
+_lock = RLock()
 _loaded: list[Any] = []  # machine code lives as long as the process
-RUN = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64)
-OPTIONS = "speed=2 codegen=3 unroll=off vectorize=off"
+
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that is held, or LLVM in the middle of something
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @dataclass
@@ -29,19 +37,22 @@ class Loaded:
         run: `run(arguments, threads)`, see `parallel`; releases the GIL while it runs.
         share: the address of `share(frame)`.
         from_cache: whether its object came from the disk.
-        seconds: what it took to compile or to load.
+        seconds: what it took to write and compile, or to load.
     """
 
     run: Any
     share: int
     from_cache: bool
     seconds: float
-    name: str = field(default="")
+    name: str = ""
 
 
+@once
 def versions() -> str:
-    """The versions of all that turns IR into an object."""
-    return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+    """The versions of all that turns a kernel into an object."""
+    llvm = _llvm()
+    numbers = ".".join(map(str, llvm.llvm_version_info))
+    return f"svertka {svertka.__version__}, llvmlite {llvmlite.__version__}, LLVM {numbers}"
 
 
 def compile_object(text: str, target: Target) -> bytes:
@@ -51,70 +62,123 @@ def compile_object(text: str, target: Target) -> bytes:
         RuntimeError: LLVM's message, if the IR is not well formed.
     """
     with _lock:
-        _initialize()
         machine = _machine(target)
-        module = llvm.parse_assembly(text)
-        module.verify()
-        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-        tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
-        return bytes(machine.emit_object(module))
+        return bytes(machine.emit_object(_optimised(text, machine)))
 
 
 def assembly(text: str, target: Target) -> str:
     """The optimised machine code of a module's IR, as text to read."""
     with _lock:
-        _initialize()
         machine = _machine(target)
-        module = llvm.parse_assembly(text)
-        module.verify()
-        tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-        tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(module, builder)
-        return str(machine.emit_assembly(module))
+        return str(machine.emit_assembly(_optimised(text, machine)))
 
 
 def load(text: str, target: Target, name: str = "kernel") -> Loaded:
     """The kernel of a module's IR; its object is taken from the cache, or compiled and put there."""
     begin = time.perf_counter()
-    key = cache.key(text, target.triple, target.cpu, target.features, OPTIONS, versions())
-    binary = cache.read(key)
+    binary, found = _object(text, target)
+    return _kernel(binary, found, name, begin)
+
+
+def load_recipe(recipe: Callable[[], str], write: Callable[[], str], target: Target, name: str = "kernel") -> Loaded:
+    """The kernel of IR that is written only if need be.
+
+    Args:
+        recipe: a digest of all that decides what `write` gives. It is asked again afterwards: what was written while
+            it changed is not kept under it.
+        write: gives the module's IR.
+    """
+    begin = time.perf_counter()
+    before = recipe()
+    entry = cache.key("recipe", before, *_circumstances(target))
+    known = cache.read(entry)  # the key of the IR's object
+    binary = None if known is None else cache.read(known.decode())
     found = binary is not None
     if binary is None:
-        binary = compile_object(text, target)
-        cache.write(key, binary)
-    with _lock:
-        _initialize()
-        run, share = _link(binary, f"{name}-{len(_loaded)}")
-    return Loaded(run, share, found, time.perf_counter() - begin, name)
+        text = write()
+        binary, found = _object(text, target)
+        if recipe() == before:
+            cache.write(entry, _key(text, target).encode())
+    return _kernel(binary, found, name, begin)
 
 
-def _initialize() -> None:
-    global _ready
-    if not _ready:
+def addresses(text: str, target: Target, name: str, symbols: Sequence[str]) -> dict[str, int]:
+    """Where a module's functions are, loaded from the cache or compiled."""
+    return _link(_object(text, target)[0], name, symbols)
+
+
+def _kernel(binary: bytes, found: bool, name: str, begin: float) -> Loaded:
+    places = _link(binary, name, ("run", "share"))
+    return Loaded(RUN(places["run"]), places["share"], found, time.perf_counter() - begin, name)
+
+
+def _object(text: str, target: Target) -> tuple[bytes, bool]:
+    """(the object, whether it was in the cache)."""
+    key = _key(text, target)
+    binary = cache.read(key)
+    if binary is not None:
+        return binary, True
+    binary = compile_object(text, target)
+    cache.write(key, binary)
+    return binary, False
+
+
+def _key(text: str, target: Target) -> str:
+    return cache.key("object", text, *_circumstances(target))
+
+
+def _circumstances(target: Target) -> tuple[str, ...]:
+    return target.triple, target.cpu, target.features, OPTIONS, versions()
+
+
+def _llvm() -> Any:
+    """LLVM's binding, which takes a while to load: not before the first kernel is asked for."""
+    import llvmlite.binding as llvm
+
+    return llvm
+
+
+@once
+def _initialize(everything: bool) -> None:
+    llvm = _llvm()
+    if everything:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
+    else:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        _ready = True
 
 
 def _machine(target: Target) -> Any:
+    llvm = _llvm()
+    _initialize(everything=target.triple != llvm.get_process_triple())
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
     )
 
 
-_compiler: Any = None
+def _optimised(text: str, machine: Any) -> Any:
+    llvm = _llvm()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=1)
+    tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return module
 
 
-def _link(binary: bytes, name: str) -> tuple[Any, int]:
-    global _compiler
-    if _compiler is None:
-        _compiler = llvm.create_lljit_compiler()
-    library = llvm.JITLibraryBuilder().add_object_img(binary).export_symbol("run").export_symbol("share")
-    tracker = library.add_current_process().link(_compiler, name)
-    _loaded.append(tracker)
-    return RUN(tracker["run"]), tracker["share"]
+@once
+def _linker() -> Any:
+    _initialize(everything=False)
+    return _llvm().create_lljit_compiler()
+
+
+def _link(binary: bytes, name: str, symbols: Sequence[str]) -> dict[str, int]:
+    with _lock:
+        library = _llvm().JITLibraryBuilder().add_object_img(binary).add_current_process()
+        for symbol in symbols:
+            library.export_symbol(symbol)
+        tracker = library.link(_linker(), f"{name}-{len(_loaded)}")
+        _loaded.append(tracker)
+        return {symbol: int(tracker[symbol]) for symbol in symbols}

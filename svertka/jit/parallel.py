@@ -15,7 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from svertka.kernels.emit import FIRST, FORK, I32, I64, POINTER, TASKS, VOID, Emitter
+from svertka.kernels.emit import FORK, I32, I64, POINTER, TASKS, VOID, Emitter
 from svertka.kernels.target import Target
 
 FRAME = 3  # words

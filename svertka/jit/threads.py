@@ -1,40 +1,175 @@
-"""Threads: the OpenMP runtime that the process has loaded already."""
+"""Threads: those of the OpenMP runtime that the process has loaded already, or fresh ones.
+
+Machine code calls `fork(function, data, threads, flags)` as OpenMP's GOMP_parallel is called: function(data) runs in so
+many threads at once, one of them the caller, and then all have ended. libgomp, libomp and Intel's runtime export it;
+a second runtime is never loaded, since its threads would fight with the first one's for the cores. Where there is none,
+and in a forked child, whose runtime waits forever for the parent's threads, `fork` starts threads and waits for their
+end: some 10 µs for each, but nothing that is left over, or shared with anybody.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from functools import lru_cache
+import sys
 from pathlib import Path
+from typing import Any
 
+from llvmlite import ir
+
+from svertka.jit import engine
+from svertka.kernels.emit import I32, I64, POINTER, VOID, Emitter
+from svertka.kernels.target import Target, host
+
+_NAMES = ("libgomp", "libomp", "libiomp")
+_MOST = 1024  # threads of one call
+
+_fork: int | None = None
 _in_child = False
 
 
-def _forked() -> None:
-    global _in_child
-    _in_child = True
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
-@lru_cache(maxsize=1)
 def fork_address() -> int:
-    """The address of GOMP_parallel, 0 if no OpenMP runtime is loaded."""
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        lines = []
-    paths = {line.split(maxsplit=5)[5] for line in lines if "/" in line}
-    for path in sorted(path for path in paths if "libgomp" in path or "libomp" in path or "libiomp" in path):
-        try:
-            function = ctypes.CDLL(path).GOMP_parallel
-        except (OSError, AttributeError):
-            continue
-        return ctypes.cast(function, ctypes.c_void_p).value or 0
-    return 0
+    """The address of `fork`; 0 if there is none (all is then done by the caller alone)."""
+    global _fork
+    if _fork is None:
+        runtime = 0 if _in_child else _openmp()
+        _fork = runtime or _own()
+    return _fork
 
 
 def usable(threads: int) -> int:
-    """How many of so many threads a call can use: a forked child's OpenMP runtime has lost its own."""
-    return 1 if _in_child or not fork_address() else threads
+    """How many of so many threads a call can use."""
+    return threads if fork_address() else 1
+
+
+def description() -> str:
+    """Whose threads they are: the runtime's file, or how else."""
+    address = fork_address()
+    if not address:
+        return "none: all is done by one thread"
+    return _file_of(address) or "fresh ones for each call"
+
+
+def _forked() -> None:
+    global _fork, _in_child
+    _fork, _in_child = None, True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _openmp() -> int:
+    """The address of GOMP_parallel in a runtime that is loaded; 0 if none is."""
+    if sys.platform == "win32":
+        return 0
+    # As the linker does for torch's own calls: what is preloaded comes first, then what its library depends on.
+    loaded = _loaded_files()
+    torch = [path for path in loaded if Path(path).name.startswith("libtorch_cpu.")]
+    named = [path for path in loaded if Path(path).name.startswith(_NAMES)]
+    for path in (None, *torch, *sorted(named)):
+        try:
+            library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+            return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
+        except (OSError, AttributeError):
+            continue
+    return 0
+
+
+class _File(ctypes.Structure):
+    """The beginning of dl_iterate_phdr's record of a loaded file."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("name", ctypes.c_char_p))
+
+
+def _loaded_files() -> list[str]:
+    """The shared libraries in the process."""
+    names: list[bytes] = []
+    process = ctypes.CDLL(None)
+    if sys.platform == "darwin":
+        process._dyld_get_image_name.restype = ctypes.c_char_p
+        names = [process._dyld_get_image_name(i) or b"" for i in range(process._dyld_image_count())]
+    elif hasattr(process, "dl_iterate_phdr"):
+
+        def note(file: Any, _size: int, _data: Any) -> int:
+            names.append(file.contents.name or b"")
+            return 0
+
+        process.dl_iterate_phdr(_VISITOR(note), None)
+    return [os.fsdecode(name) for name in names if name]
+
+
+_VISITOR = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_File), ctypes.c_size_t, ctypes.c_void_p)
+
+
+class _Place(ctypes.Structure):
+    """dladdr's answer: the file and the symbol that an address belongs to."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+def _file_of(address: int) -> str:
+    place = _Place()
+    process = ctypes.CDLL(None)
+    if not hasattr(process, "dladdr") or not process.dladdr(ctypes.c_void_p(address), ctypes.byref(place)):
+        return ""
+    return os.fsdecode(place.file or b"")
+
+
+def _own() -> int:
+    """The address of a `fork` of our own; 0 where there are no POSIX threads."""
+    if sys.platform == "win32" or not hasattr(ctypes.CDLL(None), "pthread_create"):
+        return 0
+    target = host()
+    return engine.addresses(str(_fork_module(target)), target, "fork", ("fork",))["fork"]
+
+
+def _fork_module(target: Target) -> ir.Module:
+    """`fork` by the C library's threads, whose handles have a pointer's size."""
+    module = ir.Module("fork")
+    module.triple = target.triple
+    create = ir.Function(module, ir.FunctionType(I32, [POINTER, POINTER, POINTER, POINTER]), "pthread_create")
+    join = ir.Function(module, ir.FunctionType(I32, [I64, POINTER]), "pthread_join")
+    _write_fork(module, target, _write_start(module, target), create, join)
+    return module
+
+
+def _write_start(module: ir.Module, target: Target) -> ir.Function:
+    """What a thread begins with: start({function, data}) calls function(data)."""
+    start = ir.Function(module, ir.FunctionType(POINTER, [POINTER]), "start")
+    start.linkage = "internal"
+    e = Emitter(start, target)
+    (pair,) = start.args
+    e.call_address(e.load(pair, 0, POINTER), ir.FunctionType(VOID, [POINTER]), e.load(pair, 1, POINTER))
+    e.b.ret(ir.Constant(POINTER, None))
+    return start
+
+
+def _write_fork(module: ir.Module, target: Target, start: ir.Function, create: ir.Function, join: ir.Function) -> None:
+    fork = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I32, I32]), "fork")
+    e = Emitter(fork, target)
+    function, data, threads, _ = fork.args
+    null = ir.Constant(POINTER, None)
+    pair, handles = e.array(2, POINTER), e.array(_MOST, I64)
+    e.store(function, pair)
+    e.store(data, pair, 1)
+
+    def begin(_: Any, started: Any) -> list[Any]:
+        # A thread that can't be had is done without: the others take its tasks.
+        failed = e.b.call(create, [e.at(handles, started, I64), null, e.address_of(start), pair])
+        return [e.b.add(started, e.b.zext(e.b.icmp_signed("==", failed, ir.Constant(I32, 0)), I64))]
+
+    wanted = e.min(e.b.sext(threads, I64), _MOST)
+    (started,) = e.loop(1, wanted, begin, [e.i64(0)])
+    e.call_address(function, ir.FunctionType(VOID, [POINTER]), data)
+
+    def end(index: Any) -> None:
+        e.b.call(join, [e.load(handles, index, I64), null])
+
+    e.loop(0, started, end)
+    e.b.ret_void()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-
-import llvmlite.binding as llvm
+from pathlib import Path
+from typing import Any
 
 from svertka.errors import SvertkaError
 
@@ -55,34 +55,41 @@ def host() -> Target:
     Raises:
         SvertkaError: if SVERTKA_TARGET names no target, or one that this machine can't run.
     """
-    best = _detected()
+    best = detected()
     name = os.environ.get(VARIABLE, best)
     if name not in TARGETS:
         raise SvertkaError(f"{VARIABLE}={name} is no target: choose one of {', '.join(TARGETS)}")
-    able = list(TARGETS)[list(TARGETS).index("avx512") :]
-    x86 = best != "neon" and name != "neon"
-    if name != best and not (x86 and able.index(name) > able.index(best)):
+    if name not in runnable(best):
         raise SvertkaError(f"{VARIABLE}={name} can't run here: this machine's target is {best}")
     return _on_this_machine(TARGETS[name])
 
 
+def runnable(best: str) -> tuple[str, ...]:
+    """The targets that a machine of a target can run, the best first."""
+    if best == "neon":
+        return ("neon",)
+    x86 = ("avx512", "avx2", "generic")
+    return x86[x86.index(best) :]
+
+
 def _on_this_machine(target: Target) -> Target:
-    triple = llvm.get_process_triple()
     caches = _cache_sizes()
-    return Target(
-        target.name,
-        target.lanes,
-        target.registers,
-        triple,
-        target.cpu,
-        target.features,
-        target.broadcasts,
-        caches.get(1, target.l1),
-        caches.get(2, target.l2),
-    )
+    triple = _llvm().get_process_triple()
+    if target.name == "generic" and not triple.startswith(("x86_64", "amd64")):
+        target = replace(target, cpu="", features="")  # LLVM's plainest for a machine that isn't named above
+    return replace(target, triple=triple, l1=caches.get(1, target.l1), l2=caches.get(2, target.l2))
 
 
-def _detected() -> str:
+def _llvm() -> Any:
+    """LLVM's binding, which takes a while to load: not before a kernel is asked for."""
+    import llvmlite.binding as llvm
+
+    return llvm
+
+
+def detected() -> str:
+    """The name of this machine's best target."""
+    llvm = _llvm()
     if llvm.get_process_triple().startswith(("aarch64", "arm64")):
         return "neon"
     features = llvm.get_host_cpu_features()
@@ -95,8 +102,6 @@ def _detected() -> str:
 
 def _cache_sizes() -> dict[int, int]:
     """Bytes of data cache by level, where the system tells."""
-    from pathlib import Path
-
     sizes: dict[int, int] = {}
     for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:

@@ -6,13 +6,13 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from svertka import spec
-from svertka.engine import dense, pools
 from svertka.engine.report import KERNEL, PORTABLE, Call, Tally, tally
 from svertka.errors import SvertkaError
 
@@ -20,17 +20,27 @@ VARIABLE = "SVERTKA_ENGINE"
 ENGINES = ("auto", "kernels", "portable")
 Prepare = Callable[..., Any]
 
+
+def _from(module: str, name: str) -> Prepare:
+    """`prepare_x` of an engine's module, which is imported when first asked: what writes kernels takes time to load."""
+
+    def prepare(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
+        return getattr(import_module(f"svertka.engine.{module}"), name)(operation, x, *tensors, **options)
+
+    return prepare
+
+
 # `prepare(operation, x, *tensors, **options)` gives a runner `run(x, *tensors, **options)`, which has a `detail` for
 # the report, or a string: why the kernels can't do it. Of the tensors it looks at shapes and strides alone.
 PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
-    spec.Convolution: dense.prepare_convolution,
-    spec.ConvolutionBlock: dense.prepare_block,
-    spec.TransposedConvolution: dense.prepare_transposed,
-    spec.MaxPool: pools.prepare_max,
-    spec.AveragePool: pools.prepare_average,
-    spec.LpPool: pools.prepare_norm,
-    spec.WeightedPool: pools.prepare_weighted,
-    spec.StochasticPool: pools.prepare_stochastic,
+    spec.Convolution: _from("dense", "prepare_convolution"),
+    spec.ConvolutionBlock: _from("dense", "prepare_block"),
+    spec.TransposedConvolution: _from("dense", "prepare_transposed"),
+    spec.MaxPool: _from("pools", "prepare_max"),
+    spec.AveragePool: _from("pools", "prepare_average"),
+    spec.LpPool: _from("pools", "prepare_norm"),
+    spec.WeightedPool: _from("pools", "prepare_weighted"),
+    spec.StochasticPool: _from("pools", "prepare_stochastic"),
 }
 
 _REMEMBERED = 4096
@@ -103,9 +113,8 @@ def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[An
     """(runner or reason, the operation itself, so that its id stays its own, what to count)."""
     prepare = PREPARE.get(type(operation))
     runner = "there is no kernel for it" if prepare is None else prepare(operation, x, *tensors, **options)
-    reason = isinstance(runner, str)
-    detail = runner if reason else runner.detail
-    call = Call(operation, tuple(x.shape), PORTABLE if reason else KERNEL, detail)
+    path, detail = (PORTABLE, runner) if isinstance(runner, str) else (KERNEL, runner.detail)
+    call = Call(operation, tuple(x.shape), path, detail)
     return runner, operation, tally(call)
 
 

@@ -19,6 +19,7 @@ from svertka.kernels.lines import MOST_PHASES
 from svertka.window import OUTSIDE, Window
 
 Table = npt.NDArray[np.int64]
+_GAP = 32  # columns that are copied needlessly rather than begin another range
 
 
 def int32(table: Any) -> Tensor:
@@ -88,12 +89,15 @@ class Segment:
     moved: npt.NDArray[np.bool_]
 
     @property
-    def elsewhere(self) -> tuple[int, int]:
-        """(first, last + 1) of the columns that are read, but not among the copied ones; (0, 0) if there are none."""
+    def elsewhere(self) -> list[tuple[int, int]]:
+        """(first, last + 1) of the runs of columns that are read, but not among the copied ones."""
         low, high = self.copied
-        source = self.source[self.moved]
+        source = np.unique(self.source[self.moved])
         source = source[(source != OUTSIDE) & ((source < low) | (source >= high))]
-        return (int(source.min()), int(source.max()) + 1) if source.size else (0, 0)
+        if not source.size:
+            return []
+        cuts = np.flatnonzero(np.diff(source) > _GAP)
+        return [(int(run[0]), int(run[-1]) + 1) for run in np.split(source, cuts + 1)]
 
 
 @dataclass(frozen=True)
@@ -122,45 +126,59 @@ class ColumnMap:
         """(line pitch, phase pitch) in floats, with room for whole vectors."""
         longest = max(segment.outputs for segment in self.segments)
         phase_pitch = _rounded(longest + int(self.tap_places.max()) + lanes, lanes)
-        spare = max(self._spare(segment, lanes) for segment in self.segments)
-        return self.phases * phase_pitch + _rounded(self.split * spare, lanes), phase_pitch
+        spare = max(sum(self._spare(run, lanes) for run in segment.elsewhere) for segment in self.segments)
+        return self.phases * phase_pitch + _rounded(spare, lanes), phase_pitch
 
-    def _spare(self, segment: Segment, lanes: int) -> int:
-        """Floats for each phase of the columns from elsewhere."""
-        low, high = segment.elsewhere
-        return -(-(high - low) // self.split) + lanes if high > low else 0
+    def _spare(self, run: tuple[int, int], lanes: int) -> int:
+        """Floats for columns from elsewhere, cut into phases."""
+        return self.split * (-(-(run[1] - run[0]) // self.split) + lanes)
 
     def tables(self, phase_pitch: int, lanes: int) -> ColumnTables:
         """The tables for a phase pitch."""
-        rows, ranges, edges, columns = [], [], [], []
+        rows: list[tuple[int, ...]] = []
+        ranges: list[tuple[int, ...]] = []
+        edges: list[tuple[int, int]] = []
+        columns: list[Table] = []
         for segment in self.segments:
+            begin = len(ranges), len(edges)
             place = segment.phase * phase_pitch + segment.index
-            low, high = segment.copied
-            where = np.full(max(high, segment.elsewhere[1]) + 1, OUTSIDE)  # the last stands for OUTSIDE
-            before = len(ranges), len(edges)
-            if high > low:
-                copied = place[~segment.moved]
-                where[low:high] = copied
-                # A row may have fewer columns than there are phases: the first places follow from the first one's.
-                phase, index = segment.phase[~segment.moved][0], segment.index[~segment.moved][0]
-                first = [divmod(int(phase) + i, self.phases) for i in range(self.split)]
-                ranges.append((low, high - low, *(p * phase_pitch + int(index) + more for more, p in first)))
-            low, high = segment.elsewhere
-            if high > low:
-                spare, part = self.phases * phase_pitch, self._spare(segment, lanes)
-                at = [spare + i * part for i in range(self.split)]
-                number = np.arange(high - low)
-                there = np.array(at)[number % self.split] + number // self.split
-                where[low:high] = np.where(where[low:high] == OUTSIDE, there, where[low:high])
-                ranges.append((low, high - low, *at))
-            moved = segment.moved
-            edges += zip(place[moved].tolist(), where[segment.source[moved]].tolist(), strict=True)
+            copies, where = self._copies(segment, place, phase_pitch, lanes)
+            ranges += copies
+            targets, sources = place[segment.moved], segment.source[segment.moved]
+            edges += zip(targets.tolist(), where[sources].tolist(), strict=True)
             line = np.full(self.phases * phase_pitch, OUTSIDE)
             line[place] = segment.source
-            rows.append((segment.first, segment.outputs, before[0], len(ranges), before[1], len(edges), len(columns) * len(line)))
+            parts = begin[0], len(ranges), begin[1], len(edges)
+            rows.append((segment.first, segment.outputs, *parts, len(columns) * len(line)))
             columns.append(line)
         taps_at = self.tap_phases * phase_pitch + self.tap_places
         return ColumnTables(len(rows), *map(int32, (rows, ranges, edges, np.concatenate(columns), taps_at)))
+
+    def _copies(
+        self, segment: Segment, place: Table, phase_pitch: int, lanes: int
+    ) -> tuple[list[tuple[int, ...]], Table]:
+        """The ranges of columns that are copied, and for each column where it then stands; the last is OUTSIDE."""
+        runs = segment.elsewhere
+        ranges: list[tuple[int, ...]] = []
+        where = np.full(max([segment.copied[1], *(high for _, high in runs)]) + 1, OUTSIDE)
+        low, high = segment.copied
+        if high > low:
+            copied = ~segment.moved
+            where[low:high] = place[copied]
+            # There may be fewer columns than phases, but where the first would stand follows for all phases.
+            phase, index = int(segment.phase[copied][0]), int(segment.index[copied][0])
+            first = [divmod(phase + i, self.phases) for i in range(self.split)]
+            ranges.append((low, high - low, *(p * phase_pitch + index + more for more, p in first)))
+        spare = self.phases * phase_pitch
+        for low, high in runs:
+            room = self._spare((low, high), lanes)
+            at = spare + np.arange(self.split) * (room // self.split)
+            number = np.arange(high - low)
+            there = at[number % self.split] + number // self.split
+            where[low:high] = np.where(where[low:high] == OUTSIDE, there, where[low:high])
+            ranges.append((low, high - low, *at.tolist()))
+            spare += room
+        return ranges, where
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from svertka.kernels.combine import (
     WeightedSum,
 )
 from svertka.kernels.epilogue import Epilogue
-from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes, choose_schedule
+from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE, Window
 
@@ -48,7 +48,7 @@ def prepare_planes(
     *,
     schedule: PlanesSchedule | None = None,
     return_indices: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None,  # noqa: ARG001 (only the runner draws)
 ) -> Any:
     """A runner for an operation that keeps channels apart on a contiguous x, or why there is none."""
     combination = combination_of(operation, tuple(x.shape[2:]), return_indices)
@@ -111,15 +111,11 @@ def _plan(
     columns = column_map(along, size[-1], along.output_size(size[-1]))
     row_given, column_given = _given(operation, combination, outer, along, height, size)
     one_count = isinstance(combination, Average) and len({*row_given.tolist()}) * len({*column_given.tolist()}) == 1
-    kernel = choose_planes(
-        combination,
-        Taps(rows.sources.shape[1]) if separable else Taps(rows.taps, rows.step, rows.dilation),
-        Taps(along.size, along.stride, along.dilation) if isinstance(along, Window) else None,
-        columns.split,
-        one_count,
-        epilogue,
-    )
-    schedule = schedule or choose_schedule(kernel, rows.outputs)
+    row_taps = Taps(rows.sources.shape[1]) if separable else Taps(rows.taps, rows.step, rows.dilation)
+    taps = Taps(along.size, along.stride, along.dilation) if isinstance(along, Window) else None
+    schedule = schedule or choose_planes(combination, row_taps, taps, rows.outputs)
+    unrolled = [known if unroll else None for known, unroll in zip((row_taps, taps), schedule.unrolled, strict=True)]
+    kernel = Planes(combination, *unrolled, columns.split, one_count, epilogue)
     flat = separable and columns.flat and (one_count or not combination.required)
     flat = flat and columns.split * (columns.outputs + lanes) <= schedule.scratch
     while not flat and rows.lines(schedule.rows) * columns.pitches(lanes)[0] + lanes > schedule.scratch:
@@ -142,8 +138,8 @@ def _band(rows: RowMap, columns: ColumnMap, schedule: PlanesSchedule, flat: bool
         lines = (schedule.scratch - lanes) // columns.pitches(lanes)[0]
         most = (lines - rows.lines(tile)) // (tile * rows.step) * tile + tile
     most = min(most, rows.outputs)
-    bands = -(-rows.outputs // most)
-    return -(-(-(-rows.outputs // bands)) // tile) * tile
+    bands = math.ceil(rows.outputs / most)
+    return math.ceil(rows.outputs / bands / tile) * tile
 
 
 def _given(
@@ -168,6 +164,11 @@ def _first(sources: Any) -> Any:
     """int32 [outputs]: the first input that each reads, −1 if none."""
     first = np.argmax(sources != OUTSIDE, axis=1)
     return np.take_along_axis(sources, first[:, None], axis=1)[:, 0].astype(np.int32)
+
+
+def empty_places(shape: Sequence[int]) -> Tensor:
+    """Room for places in the input."""
+    return torch.empty(shape, dtype=torch.int64)
 
 
 class _Weights:
@@ -253,7 +254,7 @@ class _Runner:
         residual = None if residual is None else residual.contiguous()
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
         y = empty(self.shape, False)
-        places = torch.empty(self.shape, dtype=torch.int64) if return_indices else None
+        places = empty_places(self.shape) if return_indices else None
         self.launch(
             x.data_ptr(), self.outside.data_ptr(), address(packed), y.data_ptr(), address(places), address(scale),
             address(bias), address(residual), address(seed), *self.addresses,

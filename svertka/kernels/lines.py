@@ -1,13 +1,13 @@
 """Rows of a plane as lines in scratch memory: padded, and cut into phases, so that every tap reads neighbours.
 
 With stride s, neighbouring outputs read places s apart. Phase i of a line holds the places i, i + s, i + 2s, …, and the
-vector that tap t reads for the outputs o, o + 1, … lies in phase (t · dilation) mod s from place o + ⌊t · dilation / s⌋:
+vector that tap t reads for the outputs o, o + 1, … lies in phase (t · dilation) mod s from o + ⌊t · dilation / s⌋ on:
 
     line(l, place) = scratch[(place mod s) · phase_pitch + l · line_pitch + ⌊place / s⌋]
 
 A line is filled from a row of the input, or, where an operation may be done on one axis after the other, from what the
-operation makes of all rows under a window. What stands outside the row (padding, and all places where the windows are no
-regular ones) is copied number by number afterwards, from where a table says.
+operation makes of all rows under a window. What stands outside the row (padding, and all places where the windows are
+no regular ones) is copied number by number afterwards, from where a table says.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from svertka.kernels.combine import Combination, Given, State, WeightedMean, Wei
 from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
-from svertka.kernels.lines import MOST_ROWS, BAND, SEGMENT, Line, LineFiller, index_at, load_first, store_first
+from svertka.kernels.lines import BAND, MOST_ROWS, SEGMENT, Line, LineFiller, index_at, load_first, store_first
 
 POINTERS = (
     "x", "outside", "weight", "y", "places", "scale", "bias", "residual", "seed",
@@ -78,10 +78,12 @@ class PlanesSchedule:
     Args:
         rows: output rows that are computed together, so that they share what they read.
         scratch: floats of the lines.
+        unrolled: whether the taps of the rows and those along a row are.
     """
 
     rows: int = 1
     scratch: int = 8192
+    unrolled: tuple[bool, bool] = (False, False)
 
 
 class PlanesKernel:
@@ -100,9 +102,14 @@ class PlanesKernel:
         group, band = e.divmod(rest, a.band_count)
         first = e.mul(group, a.group)
         last = e.min(e.add(first, a.group), a.planes)
-        band_place, segment_place = e.at(a.bands, e.mul(band, BAND), I32), e.at(a.segments, e.mul(segment, SEGMENT), I32)
+        band_place, segment_place = (
+            e.at(a.bands, e.mul(band, BAND), I32),
+            e.at(a.segments, e.mul(segment, SEGMENT), I32),
+        )
         self.first_row, self.rows, self.first_line, lines = (index_at(e, band_place, i) for i in range(BAND))
-        self.first_output, self.outputs, *segment_parts, columns = (index_at(e, segment_place, i) for i in range(SEGMENT))
+        self.first_output, self.outputs, *segment_parts, columns = (
+            index_at(e, segment_place, i) for i in range(SEGMENT)
+        )
         self.columns = e.at(a.columns, columns, I32)
         self.lines = e.array(self.schedule.scratch)
         rows = self.spec.rows.size if self.spec.rows else 0
@@ -322,24 +329,16 @@ class PlanesKernel:
         return e.b.select(outside, e.splat(0.0), weight)
 
 
-def choose_planes(
-    combination: Combination, rows: Taps, columns: Taps | None, phases: int, one_count: bool, epilogue: Epilogue
-) -> Planes:
-    """The kernel for windows of these taps: few are unrolled."""
-    separable = combination.separable
-    if columns is None or columns.size > MOST_COLUMNS:
-        columns = None
-    most = MOST_ROWS if separable else MOST_UNROLLED // ((columns.size if columns else 1) * combination.turns)
-    unrolled = rows if rows.size <= most and (columns or separable) else None
-    return Planes(combination, unrolled, columns, phases, one_count, epilogue)
-
-
-def choose_schedule(spec: Planes, rows: int) -> PlanesSchedule:
-    """The schedule for so many output rows."""
-    if not isinstance(spec.combination, WeightedSum):
-        return PlanesSchedule()
-    taps = spec.rows.size * spec.columns.size if spec.rows and spec.columns else 0
-    return PlanesSchedule(1 if rows < 3 else 4 if taps <= 25 else 2)
+def choose_planes(combination: Combination, rows: Taps, columns: Taps | None, outputs: int) -> PlanesSchedule:
+    """The schedule for windows of these taps and so many output rows."""
+    unrolled_columns = columns.size if columns and columns.size <= MOST_COLUMNS else 0
+    if combination.separable:
+        return PlanesSchedule(1, unrolled=(rows.size <= MOST_ROWS, unrolled_columns > 0))
+    taps = rows.size * unrolled_columns
+    unrolled = (0 < taps * combination.turns <= MOST_UNROLLED, unrolled_columns > 0)
+    if not isinstance(combination, WeightedSum) or outputs < 3:
+        return PlanesSchedule(1, unrolled=unrolled)
+    return PlanesSchedule(4 if taps <= 25 else 2, unrolled=unrolled)
 
 
 def _write(spec: Planes, schedule: PlanesSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

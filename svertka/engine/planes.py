@@ -114,8 +114,10 @@ def _plan(
     row_taps = Taps(rows.sources.shape[1]) if separable else Taps(rows.taps, rows.step, rows.dilation)
     taps = Taps(along.size, along.stride, along.dilation) if isinstance(along, Window) else None
     schedule = schedule or choose_planes(combination, row_taps, taps, rows.outputs)
-    unrolled = [known if unroll else None for known, unroll in zip((row_taps, taps), schedule.unrolled, strict=True)]
-    kernel = Planes(combination, *unrolled, columns.split, one_count, epilogue)
+    by_row, along_row = schedule.unrolled
+    kernel = Planes(
+        combination, row_taps if by_row else None, taps if along_row else None, columns.split, one_count, epilogue
+    )
     flat = separable and columns.flat and (one_count or not combination.required)
     flat = flat and columns.split * (columns.outputs + lanes) <= schedule.scratch
     while not flat and rows.lines(schedule.rows) * columns.pitches(lanes)[0] + lanes > schedule.scratch:

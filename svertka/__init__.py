@@ -1,8 +1,8 @@
 """Convolutional networks for PyTorch that you can see through.
 
 `svertka.nn` and `svertka.functional` are the layers, `svertka.models` the networks, `svertka.reference` the
-definitions, `svertka.window` the geometry under all of them. Submodules are loaded when they are first used, so that
-the command line answers before torch is imported.
+definitions, `svertka.window` the geometry under all of them; `use` chooses who computes, `report` tells who did.
+Submodules are loaded when they are first used, so that the command line answers before torch is imported.
 """
 
 from importlib import import_module
@@ -12,21 +12,28 @@ from svertka.errors import DataError, GeometryError, SvertkaError
 
 if TYPE_CHECKING:
     from svertka import explain, functional, models, nn, reference, spec, vision, window
+    from svertka.engine.dispatch import use, using
+    from svertka.engine.report import report
     from svertka.explain.summaries import summary
     from svertka.window import Window
 
 __version__ = "0.1.0"
 __all__ = [
     "DataError", "GeometryError", "SvertkaError", "Window", "explain", "functional", "models", "nn", "reference",
-    "spec", "summary", "vision", "window",
+    "report", "spec", "summary", "use", "using", "vision", "window",
 ]  # fmt: skip
+_ELSEWHERE = {
+    "Window": "svertka.window",
+    "report": "svertka.engine.report",
+    "summary": "svertka.explain.summaries",
+    "use": "svertka.engine.dispatch",
+    "using": "svertka.engine.dispatch",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Window":
-        return import_module("svertka.window").Window
-    if name == "summary":
-        return import_module("svertka.explain.summaries").summary
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
     if name in __all__:
         return import_module(f"svertka.{name}")
     raise AttributeError(f"module 'svertka' has no attribute {name!r}")

@@ -4,10 +4,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench bench-layers clean
 
 help:
-	@sed -n '2,3p' Makefile; echo '#   make bench  measure the training loop beside a bare one'
+	@sed -n '2,3p' Makefile; echo '#   make bench  measure the training loop beside a bare one'; \
+	echo '#   make bench-layers  measure single layers beside other runtimes'
 
 setup: .venv/ready
 
@@ -31,5 +32,13 @@ lint: setup
 bench: setup
 	$(BIN)/python bench/train_loop.py
 
+bench-layers: .venv-bench/ready
+	.venv-bench/bin/python bench/layers.py $(ARGS)
+
+.venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e . -r bench/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

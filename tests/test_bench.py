@@ -1,0 +1,103 @@
+"""The arithmetic of the table of layers, and the check of what goes into it."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+from checking import TOLERANCE, fault
+from layer_rows import ROWS, Arrays, Row, arrays, chosen
+from layer_table import Result, geometric_mean, markdown, milliseconds, missing, ours, rejected, summary, times
+
+CONV = Row("g", "conv", "conv", 4, (5, 5), outputs=6, kernel=3, padding=1)
+DRAW = Row("g", "draw", "stochastic", 2, (8, 8), kernel=2, stride=2)
+MACHINE = {"gflops": 100.0, "bandwidth": 10.0}
+
+
+def result(**seconds: list[float]) -> Result:
+    facts = {"ours": {"path": "kernel", "detail": "d", "compiled": 0.1, "cached": 0.01}}
+    return Result(CONV, 2, 10_800, 4000, seconds, facts=facts)
+
+
+def test_the_ratio_is_taken_within_rounds() -> None:
+    measured = result(ours=[1.0, 10.0, 2.0], mnn=[2.0, 20.0, 4.0], torch=[1.5, 16.0, 9.0])
+    assert measured.ratio("mnn") == 2.0
+    assert measured.best() == ("torch", 1.6)
+    assert measured.median("torch") == 9.0
+    assert measured.spread() == 4.5
+
+
+def test_the_best_is_a_peer_not_our_other_layout() -> None:
+    measured = Result(CONV, 1, 1, 1, {"ours": [2.0], "ours-nchw": [1.0], "torch": [4.0]})
+    assert measured.best() == ("torch", 2.0)
+    assert Result(CONV, 1, 1, 1, {"torch": [4.0]}).best() is None
+
+
+def test_speed_is_arithmetic_or_traffic() -> None:
+    measured = result(ours=[1e-6])
+    assert measured.speed(MACHINE) == pytest.approx((21.6, "FLOP", 0.216))
+    assert replace(measured, macs=0).speed(MACHINE) == pytest.approx((4.0, "byte", 0.4))
+
+
+def test_macs() -> None:
+    assert CONV.macs(2, 25) == 2 * 25 * 6 * 4 * 9
+    assert replace(CONV, groups=2).macs(2, 25) == 2 * 25 * 6 * 2 * 9
+    assert replace(CONV, kind="block", pool=2).macs(1, 4) == 16 * 6 * 4 * 9
+    assert replace(CONV, kind="transposed").macs(1, 100) == 25 * 4 * 6 * 9
+    assert DRAW.macs(1, 16) == 0
+
+
+def test_what_is_missing_is_told() -> None:
+    measured = result(ours=[1.0], torch=[2.0])
+    measured.reasons["mnn"] = "it can't"
+    wrong = {"way": "packets", "reason": "off", "error": 0.5, "seconds": 1.0}
+    measured.facts["torch"] = {"tried": [wrong, {"way": "", "reason": "", "seconds": 2.0}]}
+    again = replace(measured, batch=8)
+    assert missing([measured, again]) == ["mnn: it can't (conv by 2 and 8)"]
+    assert rejected([measured]) == [
+        "torch, packets: off in 1 rows, by 5e-01 to 5e-01, in 0.50 of the time of what is in the table"
+    ]
+    heads, lines = times([measured], ["ours", "torch", "mnn"])
+    assert heads == ("ms", "N", "ours", "torch", "MNN", "ratio")
+    assert list(lines) == [("g", ("conv", "2", "1000", "2000*", "–", "2.00"))]
+    assert next(ours([measured], MACHINE)[1])[1][4] == "100/10"
+    text = markdown([measured], ["ours", "torch", "mnn"], MACHINE, "about")
+    assert "| conv | 2 | 1000 | 2000* | – | 2.00 |" in text
+    assert "no number for mnn: it can't" in text
+
+
+def test_numbers() -> None:
+    assert geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
+    assert [milliseconds(s) for s in (1.234e-6, 0.01234, 1.234)] == ["0.001", "12.34", "1234"]
+    assert "Fastest in 1 of 2 rows" in summary([result(ours=[1.0], mnn=[2.0]), result(ours=[1.0], mnn=[0.5])])
+
+
+def test_rows_are_told_apart() -> None:
+    assert len({(row.group, row.name) for row in ROWS}) == len(ROWS) == len(chosen(""))
+    assert {row.kind for row in chosen("LeNet")} == {"block"}
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(CONV, 2).values(), arrays(CONV, 2).values(), strict=True))
+
+
+def test_rounding_is_found() -> None:
+    reference = np.random.default_rng(1).standard_normal((1, 6, 5, 5))
+    right = reference.astype(np.float32)
+    assert not fault(CONV, {}, right, reference)
+    for wrong in (right.astype(np.float16).astype(np.float32), right + 2 * TOLERANCE, np.full_like(right, np.nan)):
+        assert "off by more" in fault(CONV, {}, wrong, reference)
+    assert "shape" in fault(CONV, {}, right[:, :5], reference)
+
+
+def test_draws_are_members_and_right_on_average() -> None:
+    random = np.random.default_rng(2)
+    numbers: Arrays = {"x": random.random((50, 2, 8, 8), dtype=np.float32)}
+    windows = numbers["x"].reshape(50, 2, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).reshape(50, 2, 4, 4, 4)
+    expected = np.square(windows).sum(-1) / windows.sum(-1)
+    order = (windows.cumsum(-1) > random.random((50, 2, 4, 4, 1)) * windows.sum(-1, keepdims=True)).argmax(-1)
+    draws = np.take_along_axis(windows, order[..., None], -1)[..., 0]
+    assert not fault(DRAW, numbers, draws, expected)
+    assert "average" in fault(DRAW, numbers, windows.max(-1), expected)
+    assert "isn't in" in fault(DRAW, numbers, expected.astype(np.float32), expected)

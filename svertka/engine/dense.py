@@ -12,7 +12,16 @@ from torch import Tensor
 from svertka import spec
 from svertka import window as geometry
 from svertka.engine.launch import Launch, address, constant_line
-from svertka.engine.layout import Tables, channels_last, contiguous, empty, run_tables, tables, with_channels_last
+from svertka.engine.layout import (
+    Tables,
+    channels_last,
+    contiguous,
+    empty,
+    run_tables,
+    scratch,
+    tables,
+    with_channels_last,
+)
 from svertka.engine.packing import Packing, packed_weight, same
 from svertka.engine.pools import prepare_depthwise
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
@@ -152,9 +161,8 @@ def _phases(operation: spec.TransposedConvolution, x: Tensor) -> list[_Part]:
 def _tables(operation: Any, part: _Part, x: Tensor, outputs: int, multiple: int, pooled: int) -> Tables:
     if not part.runs:
         return tables(part.sources, part.places, x.shape[1], outputs, multiple, pooled)
-    channels, places = x.shape[1], math.prod(x.shape[2:])
-    steps = (places, 1) if part.runs == "first" else (1, channels)
-    return run_tables(part.sources, operation.windows[-1].size, channels, *steps, outputs, multiple, pooled)
+    plane = math.prod(x.shape[2:]) if part.runs == "first" else 0
+    return run_tables(part.sources, operation.windows[-1].size, x.shape[1], plane, outputs, multiple, pooled)
 
 
 class _Runner:
@@ -175,6 +183,9 @@ class _Runner:
         self.shape = (x.shape[0], outputs, *operation.output_size(x.shape[2:]))
         self.last = last
         self.either = outputs == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
+        whole = len(parts) == 1 and parts[0].places is None and parts[0].images_apart
+        kernel = replace(kernel, planes=whole and not self.last and not self.either)
+        self.direct = self.last or self.either or kernel.planes
         self.zeros = constant_line(max(kernel.inputs, 16))
         self.parts = [self._launch(operation, kernel, part, x, outputs, schedule) for part in parts]
         chosen = self.parts[0][0].schedule
@@ -222,9 +233,9 @@ class _Runner:
         scale: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
-        x = x if self.runs == "first" else with_channels_last(x)
-        residual = None if residual is None else with_channels_last(residual)
-        y = empty(self.shape, not self.either or self.last)
+        x = x if self.runs == "first" else with_channels_last(x, "x")
+        residual = None if residual is None else with_channels_last(residual, "residual")
+        y = empty(self.shape, self.last) if self.direct else scratch(self.shape, "y")
         zeros = self.zeros.data_ptr()
         for launch, table, packing, line in self.parts:
             packed = packed_weight(weight, packing)
@@ -234,4 +245,4 @@ class _Runner:
                 x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), table.offsets.data_ptr(),
                 table.places.data_ptr(), address(biases), address(scales), address(residual), address(table.gathers),
             )  # fmt: skip
-        return y if self.last or self.either else contiguous(y)
+        return y if self.direct else contiguous(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,11 +30,34 @@ def channels_last(x: Tensor) -> bool:
     return x.stride(-1) >= x.shape[1]  # else all of size 1, which lies both ways
 
 
-def with_channels_last(x: Tensor) -> Tensor:
-    """x, moved if need be, so that x[n, :, place] are neighbours and places follow each other in row-major order."""
+_scratch = threading.local()
+_KEPT = 16 << 20  # floats; larger ones are given back
+
+
+def scratch(shape: Sequence[int], slot: str) -> Tensor:
+    """Room for what lies with neighbouring channels [N, C, *size] and lives no longer than the call.
+
+    Each thread keeps one for each slot: pages fresh from the system cost as much as the work on them.
+    """
+    count = math.prod(shape)
+    kept: Tensor | None = getattr(_scratch, slot, None)
+    if kept is None or kept.numel() < count:
+        kept = torch.empty(count)
+        if count <= _KEPT:
+            setattr(_scratch, slot, kept)
+    return kept[:count].view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+
+
+def with_channels_last(x: Tensor, slot: str = "") -> Tensor:
+    """x, moved if need be, so that x[n, :, place] are neighbours and places follow each other in row-major order.
+
+    With a `slot` the copy lies in `scratch`.
+    """
     if x.is_contiguous() and x.dtype is torch.float32 and x.shape[1] > 1:
         places = math.prod(x.shape[2:])
-        return x if places == 1 else _turned(x, empty(x.shape, True), x.shape[1], places)
+        if places == 1:
+            return x
+        return _turned(x, scratch(x.shape, slot) if slot else empty(x.shape, True), x.shape[1], places)
     if x.ndim in CHANNELS_LAST:
         return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
@@ -114,23 +138,23 @@ def tables(sources: Any, places: Any, channels: int, out_channels: int, multiple
 
 
 def run_tables(
-    sources: Any, row: int, channels: int, channel_step: int, place_step: int, out_channels: int, multiple: int,
-    pooled: int = 1,
-) -> Tables:  # fmt: skip
+    sources: Any, row: int, channels: int, plane: int, out_channels: int, multiple: int, pooled: int = 1
+) -> Tables:
     """The tables of an index map whose taps of a row are read as one.
 
     Args:
         sources: int64 [outputs, taps], the taps in rows of `row`.
-        channels, channel_step, place_step: of the input, and from one to the next; either step is 1.
+        channels: of the input.
+        plane: places of the input, if its channels come first, and each has rows of its own; 0 if they come last.
         out_channels, multiple, pooled: as in `tables`.
     """
-    outputs = len(sources)
-    within = np.arange(channels) * channel_step
-    read = sources.reshape(outputs, -1, row, 1)
-    read = np.where(read == OUTSIDE, OUTSIDE, read * place_step + within)  # [outputs, rows, row, channels]
-    if channel_step > 1:  # a row for each channel
-        read = read.transpose(0, 3, 1, 2)
-    read = read.reshape(outputs, -1, row * (channels if channel_step == 1 else 1))
+    channel_step, place_step = (plane, 1) if plane else (1, channels)
+    read = sources.reshape(len(sources), -1, row, 1)
+    read = np.where(read == OUTSIDE, OUTSIDE, read * place_step + np.arange(channels) * channel_step)
+    read = (
+        read.transpose(0, 3, 1, 2) if plane else read
+    )  # [outputs, channels, rows, row] or [outputs, rows, row, channels]
+    read = read.reshape(len(sources), -1, row if plane else row * channels)
     neighbours = (read[..., :1] != OUTSIDE) & (read == read[..., :1] + np.arange(read.shape[-1]))
     whole, outside = neighbours.all(-1), (read == OUTSIDE).all(-1)
     mixed = ~(whole | outside)
@@ -138,7 +162,7 @@ def run_tables(
     offsets = np.where(whole, read[..., 0], OUTSIDE)
     offsets[mixed] = -2 - which.reshape(-1)
     gathers = torch.from_numpy(lines.astype(np.int32)) if len(lines) else None
-    return Tables(_stored(offsets, multiple), _places(None, outputs // pooled, out_channels), gathers)
+    return Tables(_stored(offsets, multiple), _places(None, len(sources) // pooled, out_channels), gathers)
 
 
 def _stored(offsets: Any, multiple: int) -> Tensor:

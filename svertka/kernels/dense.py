@@ -25,6 +25,7 @@ from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
 from svertka.kernels.target import Target
+from svertka.kernels.transpose import transposed
 
 POINTERS = ("x", "zeros", "w", "y", "offsets", "places", "bias", "scale", "residual", "gathers")
 _SHORT = 8  # a loop of so few turns is written out
@@ -39,6 +40,7 @@ class Dense:
         inputs, outputs: channels of one group.
         epilogue: see there; bias and scale are padded to whole blocks.
         runs: offsets below −1 say which line of the table `gathers` (int32 [lines, inputs]) tells each input's place.
+        planes: y is [outputs, pixels] for each image, not [pixels, outputs]; the places are all, in order.
         pooled: so many neighbours in the table's order of pixels are one window of a maximum, of which only the
             largest is stored (after the activation).
     """
@@ -48,6 +50,7 @@ class Dense:
     epilogue: Epilogue = NOTHING
     pooled: int = 1
     runs: bool = False
+    planes: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,17 @@ class DenseKernel:
         last_block = e.min(e.add(first_block, schedule.blocks), self.blocks)
         self.x = e.at(self.a.x, e.add(e.mul(image, self.a.x_image), e.mul(group, self.spec.inputs)))
         self.image_place = e.add(e.mul(image, self.a.y_image), e.mul(group, self.spec.outputs))
+        self.image_channel = e.mul(e.add(e.mul(image, self.a.groups), group), self.spec.outputs)
         self.group_block = e.mul(group, self.blocks)
         self.patches = e.array(schedule.pixels * self.spec.inputs) if self.spec.runs else None
-        self.sums = e.array(schedule.tiles * schedule.pixels * self.width) if self.split else None
+        kept = self.split or self.spec.planes
+        self.sums = e.array(schedule.tiles * schedule.pixels * self.width) if kept else None
+        self.first = first
 
         def block(index: Value) -> None:
             self._parts(index, first, last)
+            if self.spec.planes:
+                self._turn(index, *(e.divmod(pixel, self.spec.pooled)[0] for pixel in (first, last)))
 
         e.loop(first_block, last_block, block)
 
@@ -198,7 +206,9 @@ class DenseKernel:
                     result += [e.fma(x, column[v], acc[p * vectors + v]) for v in range(vectors)]
                 return result
 
-            if self.spec.inputs <= _SHORT and not self.schedule.block_inputs:  # an inner loop of so few turns would cost more than it does
+            if (
+                self.spec.inputs <= _SHORT and not self.schedule.block_inputs
+            ):  # an inner loop of so few turns would cost more than it does
                 values = list(acc)
                 for c in range(self.spec.inputs):
                     values = channel(e.i64(c), *values)
@@ -272,7 +282,7 @@ class DenseKernel:
                 )
 
         missing = self.blocks * self.width - self.spec.outputs
-        if not missing:
+        if not missing or self.spec.planes:
             stored(self.width)
         elif self.blocks == 1:
             stored(self.spec.outputs)
@@ -300,8 +310,11 @@ class DenseKernel:
         bias: list[Value],
     ) -> None:
         e, vectors, epilogue = self.e, self.schedule.vectors, self.spec.epilogue
-        index = e.b.sext(e.load(self.a.places, e.b.udiv(pixel, e.i64(self.spec.pooled)), I32), I64)
-        place = e.add(e.add(self.image_place, index), channel)
+        output = e.divmod(pixel, self.spec.pooled)[0]
+        place = e.add(e.add(self.image_place, e.b.sext(e.load(self.a.places, output, I32), I64)), channel)
+        y, target = self.a.y, place
+        if self.spec.planes:
+            y, target = self.sums, e.mul(e.sub(output, e.divmod(self.first, self.spec.pooled)[0]), self.width)
         for v in range(vectors):
             lanes = min(e.lanes, count - v * e.lanes)
             if lanes <= 0:
@@ -319,7 +332,38 @@ class DenseKernel:
             largest = values[0]
             for value in values[1:]:
                 largest = e.maximum(largest, value)
-            e.store_vector(largest, self.a.y, e.add(place, v * e.lanes), lanes)
+            e.store_vector(largest, y, e.add(target, v * e.lanes), lanes)
+
+    def _turn(self, block: Value, first: Value, last: Value) -> None:
+        """From [outputs, channels] in `sums` to [channels, outputs] in y, a square of lanes × lanes at a time."""
+        e, lanes = self.e, self.e.lanes
+        plane = e.divmod(self.a.pixels, self.spec.pooled)[0]
+        channel = e.mul(block, self.width)
+        y = e.at(self.a.y, e.add(e.mul(e.add(self.image_channel, channel), plane), first))
+        count, channels = e.sub(last, first), e.min(e.sub(self.spec.outputs, channel), self.width)
+        whole = e.mul(e.divmod(count, lanes)[0], lanes)
+
+        def square(c: Value, p: Value) -> None:
+            rows = [e.load_vector(self.sums, e.add(e.mul(e.add(p, i), self.width), c)) for i in range(lanes)]
+            for i, row in enumerate(transposed(e, rows)):
+                here = e.add(c, i)
+                e.when(
+                    e.b.icmp_signed("<", here, channels),
+                    lambda here=here, row=row: e.store_vector(row, y, e.add(e.mul(here, plane), p)),  # type: ignore[misc]
+                )
+
+        def one(c: Value, p: Value) -> None:
+            e.store(e.load(self.sums, e.add(e.mul(p, self.width), c)), y, e.add(e.mul(c, plane), p))
+
+        def squares(c: Value) -> None:
+            e.loop(0, whole, lambda p: square(c, p), step=lanes)
+
+        e.loop(0, channels, squares, step=lanes)
+
+        def rest(c: Value) -> None:
+            e.loop(whole, count, lambda p: one(c, p))
+
+        e.loop(0, channels, rest)
 
 
 def _write(spec: Dense, schedule: DenseSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

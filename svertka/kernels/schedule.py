@@ -25,7 +25,7 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
     else:
         block_taps = max(inputs // spec.inputs, 1)
         inputs = 0 if inputs >= spec.inputs else inputs
-    ahead = _AHEAD if inputs or block_taps else 0
+    ahead = _AHEAD if inputs or block_taps or tile == 1 else 0
     return DenseSchedule(tile, vectors, 16, 1, block_taps, inputs, ahead)
 
 

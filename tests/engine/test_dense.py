@@ -108,6 +108,12 @@ def test_a_linear_layer_is_a_convolution_with_no_axes(batch):
     assert result.stride() == F.linear(x[:, None], weight, bias).stride()
 
 
+@pytest.mark.parametrize("channels", (1, 2, 7, 8))
+def test_taps_of_a_row_are_one_even_on_a_single_place(channels):
+    x, weight = numbers(0, 1, channels, 1), numbers(1, 1, channels, 2)
+    check(spec.Convolution(spec.windows(1, 2, padding="same")), x, weight, None, None)
+
+
 @pytest.mark.parametrize("images", (1, 3))
 def test_small_images_are_one_to_the_kernel(images):
     check(spec.Convolution(spec.windows(2, 3, 1, 1)), numbers(0, images, 9, 4, 4), numbers(1, 20, 9, 3, 3), None, None)

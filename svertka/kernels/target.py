@@ -61,7 +61,7 @@ def host() -> Target:
         raise SvertkaError(f"{VARIABLE}={name} is no target: choose one of {', '.join(TARGETS)}")
     if name not in runnable(best):
         raise SvertkaError(f"{VARIABLE}={name} can't run here: this machine's target is {best}")
-    return _on_this_machine(TARGETS[name])
+    return on_this_machine(TARGETS[name])
 
 
 def runnable(best: str) -> tuple[str, ...]:
@@ -72,7 +72,8 @@ def runnable(best: str) -> tuple[str, ...]:
     return x86[x86.index(best) :]
 
 
-def _on_this_machine(target: Target) -> Target:
+def on_this_machine(target: Target) -> Target:
+    """A target with this machine's own triple and cache sizes."""
     caches = _cache_sizes()
     triple = _llvm().get_process_triple()
     if target.name == "generic" and not triple.startswith(("x86_64", "amd64")):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from svertka.kernels.combine import Combination, Given, State, uniform
+from svertka.kernels.combine import Combination, Given, Norm, State, uniform
 from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import Epilogue, activate
 from svertka.kernels.family import Family
@@ -79,11 +79,14 @@ class ChannelwiseSchedule:
 def choose_channelwise(spec: Channelwise, target: Target, inner: int) -> ChannelwiseSchedule:
     """The schedule for rows with so many inner outputs."""
     lanes = min(target.lanes, max(4, 1 << (spec.channels.bit_length() - 1)))
-    pixels = 8 if target.registers >= 32 else 6
-    while pixels > max(inner, 1):
-        pixels //= 2
-    vectors = spec.channels // lanes
-    return ChannelwiseSchedule(lanes, pixels, 1, 4 if vectors >= 4 else 2 if vectors >= 2 else 1)
+    edge_vectors = next((count for count in (4, 2) if count * lanes <= spec.channels), 1)
+    combination = spec.combination
+    if isinstance(combination, Norm) and not combination.cheap:  # long as it is, it is written out a few times only
+        return ChannelwiseSchedule(lanes, max(min(2, inner), 1))
+    vectors = 1 if "weight" in combination.required else edge_vectors  # weights serve all pixels of a tile
+    most = max((8 if target.registers >= 32 else 6) // (vectors * combination.states), 1)
+    pixels = min(range(most, most // 2, -1), key=lambda pixels: -(-inner // pixels) * (pixels + 1))
+    return ChannelwiseSchedule(lanes, min(pixels, max(inner, 1)), vectors, edge_vectors)
 
 
 class ChannelwiseKernel:

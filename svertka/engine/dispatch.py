@@ -41,6 +41,8 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.LpPool: _from("pools", "prepare_norm"),
     spec.WeightedPool: _from("pools", "prepare_weighted"),
     spec.StochasticPool: _from("pools", "prepare_stochastic"),
+    spec.Unshared: _from("unshared", "prepare_unshared"),
+    spec.Pad: _from("pad", "prepare_pad"),
 }
 
 _REMEMBERED = 4096

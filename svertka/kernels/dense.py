@@ -335,35 +335,35 @@ class DenseKernel:
             e.store_vector(largest, y, e.add(target, v * e.lanes), lanes)
 
     def _turn(self, block: Value, first: Value, last: Value) -> None:
-        """From [outputs, channels] in `sums` to [channels, outputs] in y, a square of lanes × lanes at a time."""
-        e, lanes = self.e, self.e.lanes
+        """From [outputs, channels] in `sums` to [channels, outputs] in y.
+
+        Squares of lanes × lanes become rows in the cache, and each row then goes to memory in one piece: planes often
+        are a multiple of 4096 bytes apart, so that a line of each would fall on the same place of the cache.
+        """
+        e, lanes, most = self.e, self.e.lanes, self.schedule.tiles * self.schedule.pixels
         plane = e.divmod(self.a.pixels, self.spec.pooled)[0]
         channel = e.mul(block, self.width)
         y = e.at(self.a.y, e.add(e.mul(e.add(self.image_channel, channel), plane), first))
         count, channels = e.sub(last, first), e.min(e.sub(self.spec.outputs, channel), self.width)
-        whole = e.mul(e.divmod(count, lanes)[0], lanes)
+        whole, row = e.mul(e.divmod(count, lanes)[0], lanes), -(-most // lanes) * lanes
+        rows = e.array(row * lanes)
 
         def square(c: Value, p: Value) -> None:
-            rows = [e.load_vector(self.sums, e.add(e.mul(e.add(p, i), self.width), c)) for i in range(lanes)]
-            for i, row in enumerate(transposed(e, rows)):
-                here = e.add(c, i)
-                e.when(
-                    e.b.icmp_signed("<", here, channels),
-                    lambda here=here, row=row: e.store_vector(row, y, e.add(e.mul(here, plane), p)),  # type: ignore[misc]
-                )
+            values = [e.load_vector(self.sums, e.add(e.mul(e.add(p, i), self.width), c)) for i in range(lanes)]
+            for i, value in enumerate(transposed(e, values)):
+                e.store_vector(value, rows, e.add(i * row, p))
 
-        def one(c: Value, p: Value) -> None:
-            e.store(e.load(self.sums, e.add(e.mul(p, self.width), c)), y, e.add(e.mul(c, plane), p))
+        def write(c: Value, i: Value) -> None:
+            target, source = e.at(y, e.mul(e.add(c, i), plane)), e.at(rows, e.mul(i, row))
+            e.loop(0, whole, lambda p: e.store_vector(e.load_vector(source, p), target, p), step=lanes)
+            rest = e.at(self.sums, e.add(c, i))
+            e.loop(whole, count, lambda p: e.store(e.load(rest, e.mul(p, self.width)), target, p))
 
         def squares(c: Value) -> None:
             e.loop(0, whole, lambda p: square(c, p), step=lanes)
+            e.loop(0, e.min(e.sub(channels, c), lanes), lambda i: write(c, i))
 
         e.loop(0, channels, squares, step=lanes)
-
-        def rest(c: Value) -> None:
-            e.loop(whole, count, lambda p: one(c, p))
-
-        e.loop(0, channels, rest)
 
 
 def _write(spec: Dense, schedule: DenseSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

@@ -7,6 +7,7 @@ from svertka.kernels.target import Target
 
 _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
 _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
+_PAGES = 8192  # pixels of a plane from which on it has so many pages that finding them costs
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
 
@@ -26,7 +27,10 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
         block_taps = max(inputs // spec.inputs, 1)
         inputs = 0 if inputs >= spec.inputs else inputs
     ahead = _AHEAD if inputs or block_taps or tile == 1 else 0
-    return DenseSchedule(tile, vectors, 16, 1, block_taps, inputs, ahead)
+    tiles = 16
+    if spec.planes:  # a row of a plane goes to memory in one piece, and large planes have pages of their own
+        tiles = 64 if pixels > _PAGES else 32
+    return DenseSchedule(tile, vectors, tiles, 1, block_taps, inputs, ahead)
 
 
 def _tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:

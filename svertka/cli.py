@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from svertka.commands import explain, pictures
+from svertka.commands import engine, explain, pictures
 from svertka.errors import DataError, SvertkaError
 
 if TYPE_CHECKING:
@@ -225,6 +225,8 @@ def summary(
 
 
 app.command("filter")(pictures.filters)
+app.command()(engine.doctor)
+app.add_typer(engine.cache_app, name="cache")
 
 
 def main() -> NoReturn:

@@ -50,6 +50,11 @@ def description() -> str:
     return _file_of(address) or "fresh ones for each call"
 
 
+def runtimes() -> list[str]:
+    """The files of all OpenMP runtimes in the process."""
+    return [] if sys.platform == "win32" else [path for path in _loaded_files() if Path(path).name.startswith(_NAMES)]
+
+
 def _forked() -> None:
     global _fork, _in_child
     _fork, _in_child = None, True
@@ -64,10 +69,8 @@ def _openmp() -> int:
     if sys.platform == "win32":
         return 0
     # As the linker does for torch's own calls: what is preloaded comes first, then what its library depends on.
-    loaded = _loaded_files()
-    torch = [path for path in loaded if Path(path).name.startswith("libtorch_cpu.")]
-    named = [path for path in loaded if Path(path).name.startswith(_NAMES)]
-    for path in (None, *torch, *sorted(named)):
+    torch = [path for path in _loaded_files() if Path(path).name.startswith("libtorch_cpu.")]
+    for path in (None, *torch, *sorted(runtimes())):
         try:
             library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
             return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0

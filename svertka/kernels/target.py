@@ -90,15 +90,22 @@ def _llvm() -> Any:
 
 def detected() -> str:
     """The name of this machine's best target."""
-    llvm = _llvm()
-    if llvm.get_process_triple().startswith(("aarch64", "arm64")):
+    if _llvm().get_process_triple().startswith(("aarch64", "arm64")):
         return "neon"
-    features = llvm.get_host_cpu_features()
+    able = features()
     for name in ("avx512", "avx2"):
         needed = (feature[1:] for feature in TARGETS[name].features.split(","))
-        if all(features.get(feature, False) for feature in needed):
+        if all(able.get(feature, False) for feature in needed):
             return name
     return "generic"
+
+
+def features() -> dict[str, bool]:
+    """What this processor has, by LLVM's names; nothing where LLVM can't tell."""
+    try:
+        return dict(_llvm().get_host_cpu_features())
+    except RuntimeError:
+        return {}
 
 
 def _cache_sizes() -> dict[int, int]:

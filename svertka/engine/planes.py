@@ -29,6 +29,7 @@ from svertka.kernels.combine import (
     WeightedSum,
 )
 from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.lines import END
 from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE, Window
@@ -119,7 +120,7 @@ def _plan(
         combination, row_taps if by_row else None, taps if along_row else None, columns.split, one_count, epilogue
     )
     flat = separable and columns.flat and (one_count or not combination.required)
-    flat = flat and columns.split * (columns.outputs + lanes) <= schedule.scratch
+    flat = flat and columns.split * (columns.outputs + END * lanes) <= schedule.scratch
     while not flat and rows.lines(schedule.rows) * columns.pitches(lanes)[0] + lanes > schedule.scratch:
         longest = columns.segments[0].outputs
         if longest <= lanes:
@@ -135,7 +136,7 @@ def _band(rows: RowMap, columns: ColumnMap, schedule: PlanesSchedule, flat: bool
     """Output rows in a band: as many as there is room for, or about equal parts; whole tiles."""
     lanes, tile = host().lanes, schedule.rows
     if flat:
-        most = (schedule.scratch // columns.split - lanes) // columns.outputs
+        most = (schedule.scratch // columns.split - END * lanes) // columns.outputs
     else:
         lines = (schedule.scratch - lanes) // columns.pitches(lanes)[0]
         most = (lines - rows.lines(tile)) // (tile * rows.step) * tile + tile
@@ -200,7 +201,7 @@ class _Runner:
         self.packing = _NORMALISED if divide else _AS_THEY_ARE
         line_pitch, phase_pitch = columns.pitches(lanes)
         if plan.flat:
-            line_pitch, phase_pitch = columns.outputs, rows.lines(plan.band) * columns.outputs + lanes
+            line_pitch, phase_pitch = columns.outputs, rows.lines(plan.band) * columns.outputs + END * lanes
         tables = columns.tables(phase_pitch, lanes)
         bands = rows.bands(plan.band)
         self.tables = (
@@ -231,6 +232,7 @@ class _Runner:
             y_width=self.shape[-1],
             line_pitch=line_pitch,
             phase_pitch=phase_pitch,
+            phases=columns.phases,
             flat=int(plan.flat),
             row_taps=row_taps,
             row_step=rows.step,

@@ -23,6 +23,7 @@ from svertka.kernels.emit import F32, I32, I64, POINTER, VOID, Emitter, Value
 
 MOST_PHASES = 4  # lines of larger strides are filled number by number
 MOST_ROWS = 8  # rows under a window that are told one after the other without a loop
+END = 2  # vectors that end a phase: one for what is read beyond it, one to begin the next on a vector's boundary
 BAND, SEGMENT, RANGE, EDGE = 4, 7, 2, 2  # numbers in a line of the tables (a range has a number more for each phase)
 
 
@@ -51,6 +52,23 @@ class LineFiller:
 
     def __init__(self, e: Emitter, line: Line, a: Any, scratch: Value) -> None:
         self.e, self.line, self.a, self.scratch = e, line, a, scratch
+
+    def clear_ends(self, lines: Value) -> None:
+        """Zeros where vectors read beyond the end of a phase: numbers left there by others may be slow to compute with.
+
+        Subnormal ones cost a hundred times an ordinary one's multiplication, even if nobody wants the result.
+        """
+        e = self.e
+
+        def line(index: Value) -> None:
+            def phase(number: Value) -> None:
+                end = e.add(self._place(index), e.mul(e.add(number, 1), self.a.phase_pitch))
+                for vectors in range(1, END + 1):
+                    e.store_vector(e.splat(0.0), self.scratch, e.sub(end, vectors * e.lanes))
+
+            e.loop(0, self.a.phases, phase)
+
+        e.loop(0, lines, line)
 
     def fill(self, plane: Value, identity: float, first: Value, lines: Value, segment: Sequence[Value]) -> None:
         """Fills the lines from a plane.

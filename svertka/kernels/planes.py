@@ -35,7 +35,7 @@ POINTERS = (
 )  # fmt: skip
 NUMBERS = (
     "planes", "group", "channels", "multiple", "band_count", "segment_count", "x_plane", "width", "y_plane", "y_width",
-    "line_pitch", "phase_pitch", "flat", "row_taps", "row_step", "row_dilation", "column_taps", "weight_plane",
+    "line_pitch", "phase_pitch", "phases", "flat", "row_taps", "row_step", "row_dilation", "column_taps", "weight_plane",
 )  # fmt: skip
 
 MOST_COLUMNS = 8  # taps along a row that are unrolled
@@ -111,10 +111,12 @@ class PlanesKernel:
             index_at(e, segment_place, i) for i in range(SEGMENT)
         )
         self.columns = e.at(a.columns, columns, I32)
+        self._flat = e.b.icmp_signed("!=", a.flat, e.i64(0))
         self.lines = e.array(self.schedule.scratch)
         rows = self.spec.rows.size if self.spec.rows else 0
         line = Line(self.spec.phases, rows, self.does) if self.separable else Line(self.spec.phases, 1, None)
         filler = LineFiller(e, line, a, self.lines)
+        filler.clear_ends(e.b.select(self._flat, e.i64(1), lines))
 
         def plane(index: Value) -> None:
             source, _ = e.divmod(index, a.multiple)
@@ -130,9 +132,8 @@ class PlanesKernel:
         self.image, self.channel = e.divmod(plane, a.channels)
         self.weight = e.at(a.weight, e.mul(self.channel, a.weight_plane))
         self.weights = self._unrolled_weights()
-        flat = e.b.icmp_signed("!=", a.flat, e.i64(0))
-        outputs = e.b.select(flat, e.mul(self.rows, self.outputs), self.outputs)
-        rows = e.b.select(flat, e.i64(1), self.rows)
+        outputs = e.b.select(self._flat, e.mul(self.rows, self.outputs), self.outputs)
+        rows = e.b.select(self._flat, e.i64(1), self.rows)
         start = e.add(e.mul(self.first_row, a.y_width), self.first_output)
         here = e.add(e.mul(plane, a.y_plane), start)
 

@@ -25,6 +25,7 @@ _MAGIC = b"svertka object 1"
 _HEADER = len(_MAGIC) + 32 + 32
 _KEY = 64  # hexadecimal digits
 _LARGEST = 64 << 20
+_BLOCK = 4096
 _REMEMBER_USE = 3600.0  # seconds by which an entry's last use may be wrong
 _SWEEPS = 32  # the folder is looked through about each time that LIMIT / _SWEEPS bytes were written
 _LEFT_BEHIND = 600.0  # a temporary file so old has lost its writer
@@ -67,7 +68,7 @@ def write(key: str, payload: bytes) -> None:
         with _opened(create=True) as place:
             if place is not None:
                 _write(key, payload, place)
-                if int(key[:8], 16) / 2**32 < (_HEADER + len(payload)) * _SWEEPS / LIMIT:
+                if int(key[:8], 16) / 2**32 < max(_BLOCK, len(payload)) * _SWEEPS / LIMIT:
                     _sweep(place, LIMIT)
     except OSError:
         return
@@ -103,7 +104,7 @@ def state() -> State:
     except OSError as error:
         return State(path, str(error.strerror), 0, 0)
     try:
-        found = _entries(place)
+        found = _entries(_names(place), place)
         return State(path, _fault(os.fstat(place)), len(found), sum(size for _, size, _ in found))
     finally:
         os.close(place)
@@ -207,10 +208,10 @@ def _write(key: str, payload: bytes, place: int) -> None:
 
 def _sweep(place: int, limit: int) -> None:
     """Removes what was used longest ago until an eighth is free, and what dead writers left behind."""
-    for name in _temporary(place):
-        if time.time() - os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime > _LEFT_BEHIND:
+    for used, _, name in _entries(_temporary(place), place):
+        if time.time() - used > _LEFT_BEHIND:
             _remove(name, place)
-    found = sorted(_entries(place))
+    found = sorted(_entries(_names(place), place))
     total = sum(size for _, size, _ in found)
     if total <= limit:
         return
@@ -221,15 +222,15 @@ def _sweep(place: int, limit: int) -> None:
         total -= size
 
 
-def _entries(place: int) -> list[tuple[float, int, str]]:
-    """(last use, bytes, name) of each."""
+def _entries(names: list[str], place: int) -> list[tuple[float, int, str]]:
+    """(last use, bytes on a disk of usual blocks, name) of each."""
     found = []
-    for name in _names(place):
+    for name in names:
         try:
             status = os.stat(name, dir_fd=place, follow_symlinks=False)
         except FileNotFoundError:  # another process was quicker
             continue
-        found.append((status.st_mtime, status.st_size, name))
+        found.append((status.st_mtime, -(-status.st_size // _BLOCK) * _BLOCK, name))
     return found
 
 

@@ -47,7 +47,7 @@ def test_the_cache_is_shown_and_cleared(folder):
     assert "1 entry, 1.0 of 256 MiB" in printed("cache")
     shown = json.loads(printed("cache", "--json"))
     assert shown["entries"] == 1
-    assert shown["size"] == 1_048_656  # with the header
+    assert shown["size"] == (1 << 20) + 4096  # with the header, in whole blocks
     assert (shown["folder"], shown["used"], shown["limit"]) == (str(folder), True, 256 << 20)
     assert printed("cache", "clear") == f"1 entry, 1.0 MiB: removed from {folder}.\n"
     assert json.loads(printed("cache", "--json"))["entries"] == 0

@@ -163,6 +163,12 @@ def inner_outputs(window: Any, n: int) -> tuple[int, int]:
     return (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (0, 0)
 
 
+def padded_row(window: Any, n: int) -> Tensor:
+    """int32: the input at each place that the windows of a row reach, −1 where there is none."""
+    line = window.padded_line(n) if isinstance(window, Window) else np.empty(0)
+    return torch.from_numpy(line.astype(np.int32))
+
+
 class _Normalised:
     """Weights of a pooling, [taps, channels]."""
 
@@ -201,13 +207,18 @@ class _Runner:
         self.axes = axes = _axes(operation, combination, size)
         row = operation.windows[-1]
         inner = inner_outputs(row, size[-1])
-        regular = {"taps": row.size, "stride": row.stride, "dilation": row.dilation} if inner[1] else {}
+        regular, start = {}, 0
+        if isinstance(row, Window):
+            regular, start = {"taps": row.size, "stride": row.stride, "dilation": row.dilation}, row.at(size[-1]).offset
         activation = getattr(operation, "activation", None)
         epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
         kernel = Channelwise(combination, channels, epilogue, deep=axes[0].taps > 1, **regular)
-        schedule = schedule or choose_channelwise(kernel, target, inner[1] - inner[0])
-        self.launch = _launch(kernel, schedule, x, axes, inner, row.at(size[-1]).offset if inner[1] else 0)
-        self.tables = tuple(address(axis.table) for axis in axes)
+        schedule = schedule or choose_channelwise(kernel, target, axes[2].outputs)
+        if schedule.pixels > axes[2].outputs or schedule.vectors * min(schedule.lanes, channels) > channels:
+            raise ValueError(f"{schedule} is larger than a row of {axes[2].outputs} outputs of {channels} channels")
+        self.launch = _launch(kernel, schedule, x, axes, inner, start)
+        self.line = padded_row(row, size[-1])
+        self.tables = (*(address(axis.table) for axis in axes), address(self.line))
         divide = isinstance(operation, spec.WeightedPool) and operation.count_include_pad
         self.packing = _PACKINGS.setdefault((channels, divide), _Normalised(channels, divide))
         self.detail = f"channelwise, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
@@ -269,7 +280,7 @@ def _launch(
     taps = math.prod(axis.taps for axis in axes)
     rows_in_task = min(max(_TASK // (taps * column.outputs * kernel.channels), 1), rows)
     row_tasks = -(-rows // rows_in_task)
-    columns, width = column.outputs, max(schedule.edge_vectors, schedule.vectors) * schedule.lanes
+    columns, width = column.outputs, schedule.vectors * schedule.lanes
     channels = kernel.channels
     if row_tasks < _FEW_TASKS and taps * rows_in_task * columns * channels > _TASK:  # long tasks
         channels = min(max(_TASK // (taps * rows_in_task * columns) // width, 1) * width, channels)
@@ -291,8 +302,6 @@ def _launch(
         inner_first=inner[0],
         inner_last=inner[1],
         rows_in_task=rows_in_task,
-        column_tasks=1,
-        columns_in_task=columns,
         channel_tasks=channel_tasks,
         channels_in_task=channels,
     )

@@ -7,10 +7,10 @@ of three entries; a tap with an entry of −1 is left out. Each line of a table 
 
     places of the taps · (inputs on the axes behind), the first place that is not −1, the count as a float's bits
 
-The register tile is `pixels` neighbours of a row × `vectors`. It serves the inner outputs, whose sources follow each
-other at the stride, so that an input is loaded once for all the pixels that read it. The others, near the edges, and
-those of windows of varying length go one by one and read the table of the row. A last tile or vector that would stick
-out is moved back, and computes a few results twice.
+The register tile is `pixels` neighbours of a row × `vectors`; an input is loaded once for all the pixels that read it.
+Tiles whose sources follow each other at the stride need one address; those near an edge look up each place of the line
+that their windows lie on, which is the row with its padding: −1 or a source. Windows of varying length go one by one.
+A last tile or vector that would stick out is moved back, and computes a few results twice.
 
 Fewer axes than three are filled up with axes of one input. Weights are [taps][channels].
 """
@@ -29,14 +29,15 @@ from svertka.kernels.family import Family
 from svertka.kernels.target import Target
 
 POINTERS = (
-    "x", "w", "y", "indices", "depth_table", "height_table", "column_table", "bias", "scale", "residual", "seed",
+    "x", "w", "y", "indices", "depth_table", "height_table", "column_table", "line", "bias", "scale", "residual",
+    "seed",
 )  # fmt: skip
 NUMBERS = (
     "x_image", "rows", "depths", "heights", "columns", "depth_taps", "height_taps", "column_taps", "start",
-    "inner_first", "inner_last", "rows_in_task", "column_tasks", "columns_in_task", "channel_tasks", "channels_in_task",
+    "inner_first", "inner_last", "rows_in_task", "channel_tasks", "channels_in_task",
 )  # fmt: skip
 EXTRA = 2  # entries of a table's line after the taps: the first place and the count
-UNROLLED = 8  # taps of a row that a tile writes out
+UNROLLED = 8  # taps or places of a row that are written out, not looped over
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Channelwise:
         combination: what is done inside a window.
         channels: of the input and the output.
         epilogue: for weighted sums.
-        taps, stride, dilation: of the windows along a row; 0 taps: their number varies, there are no inner outputs.
+        taps, stride, dilation: of the windows along a row; 0 taps: their number varies.
         deep: the window has more than one tap on the first axis.
     """
 
@@ -66,27 +67,28 @@ class ChannelwiseSchedule:
 
     Args:
         lanes: floats in a vector, at most the target's; more than there are channels only if these are less than 4.
-        pixels, vectors: the register tile of inner outputs.
-        edge_vectors: vectors of an output near the edge, a multiple of `vectors`.
+        pixels, vectors: the register tile, at most as large as a row and its channels; windows of varying length take
+            one pixel.
     """
 
     lanes: int
-    pixels: int
+    pixels: int = 1
     vectors: int = 1
-    edge_vectors: int = 1
 
 
-def choose_channelwise(spec: Channelwise, target: Target, inner: int) -> ChannelwiseSchedule:
-    """The schedule for rows with so many inner outputs."""
+def choose_channelwise(spec: Channelwise, target: Target, columns: int) -> ChannelwiseSchedule:
+    """The schedule for rows of so many outputs."""
     lanes = min(target.lanes, max(4, 1 << (spec.channels.bit_length() - 1)))
-    edge_vectors = next((count for count in (4, 2) if count * lanes <= spec.channels), 1)
+    widest = next((count for count in (4, 2) if count * lanes <= spec.channels), 1)
     combination = spec.combination
     if isinstance(combination, Norm) and not combination.cheap:  # long as it is, it is written out a few times only
-        return ChannelwiseSchedule(lanes, max(min(2, inner), 1))
-    vectors = 1 if "weight" in combination.required else edge_vectors  # weights serve all pixels of a tile
+        return ChannelwiseSchedule(lanes, min(2, columns) if spec.taps else 1)
+    if not spec.taps:
+        return ChannelwiseSchedule(lanes, 1, widest)
+    vectors = 1 if "weight" in combination.required else widest  # weights serve all pixels of a tile
     most = max((8 if target.registers >= 32 else 6) // (vectors * combination.states), 1)
-    pixels = min(range(most, most // 2, -1), key=lambda pixels: -(-inner // pixels) * (pixels + 1))
-    return ChannelwiseSchedule(lanes, min(pixels, max(inner, 1)), vectors, edge_vectors)
+    pixels = min(range(most, most // 2, -1), key=lambda pixels: -(-columns // pixels) * (pixels + 3))
+    return ChannelwiseSchedule(lanes, min(pixels, columns), vectors)
 
 
 class ChannelwiseKernel:
@@ -100,23 +102,20 @@ class ChannelwiseKernel:
         self.needs = self.combination.required
 
     def write(self, slots: Value, task: Value, _worker: Value) -> None:
-        """Task (rows' part · column_tasks + columns' part) · channel_tasks + channels' part."""
+        """Task rows' part · channel_tasks + channels' part."""
         e = self.e
         self.a = a = Arguments(e, slots, POINTERS, NUMBERS)
         self.seed = e.load(a.seed, 0, I64) if "draw" in self.needs else None
-        rest, channel_task = e.divmod(task, a.channel_tasks)
-        row_task, column_task = e.divmod(rest, a.column_tasks)
-        columns = self._part(column_task, a.columns_in_task, a.columns)
+        row_task, channel_task = e.divmod(task, a.channel_tasks)
         self.channels = self._part(channel_task, a.channels_in_task, self.spec.channels)
-        first, last = self._part(row_task, a.rows_in_task, a.rows)
-        e.loop(first, last, lambda row: self._row(row, *columns))
+        e.loop(*self._part(row_task, a.rows_in_task, a.rows), self._row)
 
     def _part(self, task: Value, size: Value, total: Value | int) -> tuple[Value, Value]:
         first = self.e.mul(task, size)
         return first, self.e.min(self.e.add(first, size), total)
 
-    def _row(self, row: Value, first: Value, last: Value) -> None:
-        """A part of a row of outputs; rows are counted through all images."""
+    def _row(self, row: Value) -> None:
+        """A row of outputs; rows are counted through all images."""
         e, a, pixels = self.e, self.a, self.schedule.pixels
         rest, height = e.divmod(row, a.heights)
         self.image, depth = e.divmod(rest, a.depths)
@@ -125,41 +124,110 @@ class ChannelwiseKernel:
         self.depth_line = self._line(a.depth_table, depth, a.depth_taps)
         self.height_line = self._line(a.height_table, height, a.height_taps)
         if not self.spec.taps:
-            e.loop(first, last, self._pixel)
+            e.loop(0, a.columns, self._single)
             return
-        inner_first, inner_last = self._max(first, a.inner_first), e.min(last, a.inner_last)
-        fits = e.b.icmp_signed(">=", e.sub(inner_last, inner_first), e.i64(pixels))
-        inner_first, inner_last = (e.b.select(fits, end, last) for end in (inner_first, inner_last))
-
-        def edge(side: Value) -> None:
-            left = e.b.icmp_signed("==", side, e.i64(0))
-            ends = (e.b.select(left, first, inner_last), e.b.select(left, inner_first, last))
-            e.loop(*ends, self._pixel)
-
-        e.loop(0, 2, edge)
-        back = e.sub(inner_last, pixels)
-        e.loop(inner_first, inner_last, lambda pixel: self._tile(e.min(pixel, back)), step=pixels)
+        back = e.sub(a.columns, pixels)
+        e.loop(0, a.columns, lambda pixel: self._tile(e.min(pixel, back)), step=pixels)
 
     def _line(self, table: Value, output: Value, taps: Value) -> Value:
         return self.e.at(table, self.e.mul(output, self.e.add(taps, EXTRA)), I32)
 
-    def _max(self, a: Value, b: Value) -> Value:
-        return self.e.b.select(self.e.b.icmp_signed(">", a, b), a, b)
-
     # Tiles
 
     def _tile(self, pixel: Value) -> None:
-        """Inner outputs pixel … pixel + pixels − 1."""
-        spec, schedule, e = self.spec, self.schedule, self.e
-        column = e.add(e.mul(pixel, spec.stride), self.a.start)
+        """Outputs pixel … pixel + pixels − 1 of a row."""
+        e, a, pixels = self.e, self.a, self.schedule.pixels
+        first = e.mul(pixel, self.spec.stride)
+        column, places = e.add(first, a.start), e.at(a.line, first, I32)
+        reaches = e.b.icmp_signed("<=", e.add(pixel, pixels), a.inner_last)
+        inner = e.b.and_(e.b.icmp_signed(">=", pixel, a.inner_first), reaches)
 
-        def block(channel: Value) -> None:
+        def near_an_edge(channel: Value) -> None:
+            def line(turn: int, place: Value, tap: Value, state: State) -> State:
+                return self._by_places(turn, places, place, tap, channel, state)
+
+            self._outputs(pixel, pixels, channel, line)
+
+        def all_inside(channel: Value) -> None:
             def line(turn: int, place: Value, tap: Value, state: State) -> State:
                 return self._line_of_taps(turn, e.add(place, column), tap, channel, state)
 
-            self._outputs(pixel, schedule.pixels, channel, schedule.vectors, line)
+            self._outputs(pixel, pixels, channel, line)
 
-        self._blocks(schedule.vectors, block)
+        def fast() -> tuple[()]:
+            self._blocks(all_inside)
+            return ()
+
+        def careful() -> tuple[()]:
+            self._blocks(near_an_edge)
+            return ()
+
+        e.choose(inner, fast, careful)
+
+    def _by_places(self, turn: int, places: Value, place: Value, tap: Value, channel: Value, state: State) -> State:
+        """One line of the taps of a tile, read place by place of the padded row."""
+        e, spec, pixels = self.e, self.spec, self.schedule.pixels
+        readers: dict[int, list[tuple[int, int]]] = {}
+        for p in range(pixels):
+            for t in range(spec.taps):
+                readers.setdefault(p * spec.stride + t * spec.dilation, []).append((p, t))
+        common = range((pixels - 1) * spec.stride, spec.taps if spec.dilation == 1 else 0)  # read by all pixels
+        looped = common if len(common) > UNROLLED else range(0)
+        for step in sorted(readers):
+            if step not in looped:
+                state = self._place(turn, places, e.i64(step), place, tap, readers[step], channel, state)
+            elif step == looped.start:
+                all_pixels = [(p, -p * spec.stride) for p in range(pixels)]
+
+                def read_by_all(step: Value, *state: Value) -> State:
+                    return self._place(turn, places, step, place, e.add(tap, step), all_pixels, channel, list(state))  # noqa: B023
+
+                state = e.loop(looped.start, looped.stop, read_by_all, state)
+        return state
+
+    def _place(
+        self,
+        turn: int,
+        places: Value,
+        step: Value,
+        place: Value,
+        tap: Value,
+        readers: list[tuple[int, int]],
+        channel: Value,
+        state: State,
+    ) -> State:
+        """What the pixels `readers`, each with its tap counted from `tap`, do with one place of the padded row."""
+        e, vectors = self.e, self.schedule.vectors
+        size = len(state) // (self.schedule.pixels * vectors)
+        here = [(p * vectors + v) * size for p, _ in readers for v in range(vectors)]
+        entry = e.b.sext(e.load(places, step, I32), I64)
+        parts = [state[at + i] for at in here for i in range(size)]
+
+        def read() -> State:
+            taps = [t for _, t in readers]
+            return self._steps(turn, e.add(place, entry), tap, taps, channel, parts)
+
+        changed = self._unless_outside(entry, read, parts)
+        result = list(state)
+        for i, at in enumerate(here):
+            result[at : at + size] = changed[i * size : (i + 1) * size]
+        return result
+
+    def _steps(self, turn: int, place: Value, tap: Value, taps: list[int], channel: Value, state: State) -> State:
+        """The states of so many pixels after one input, which each reads with its tap, counted from `tap`."""
+        e, spec, vectors = self.e, self.spec, self.schedule.vectors
+        x = e.at(self.x, e.add(e.mul(place, spec.channels), channel))
+        values = [self._load(x, 0, v) for v in range(vectors)]
+        source = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
+        w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
+        size = len(state) // (len(taps) * vectors)
+        result: State = []
+        for i, t in enumerate(taps):
+            for v in range(vectors):
+                weight = self._load(w, t * spec.channels, v) if w is not None else None
+                at = (i * vectors + v) * size
+                result += self.combination.step(e, turn, list(state[at : at + size]), values[v], source, weight)
+        return result
 
     def _line_of_taps(self, turn: int, place: Value, tap: Value, channel: Value, state: State) -> State:
         """One line of the taps of a tile: the first looks at `place` for the first pixel."""
@@ -206,46 +274,37 @@ class ChannelwiseKernel:
                     )
         return result
 
-    # Outputs one by one
+    # Windows of varying length
 
-    def _pixel(self, pixel: Value) -> None:
-        """One output by the table of the row."""
-        e, spec, vectors, combination = self.e, self.spec, self.schedule.edge_vectors, self.combination
-        line_of_row = self._line(self.a.column_table, pixel, self.a.column_taps)
+    def _single(self, pixel: Value) -> None:
+        """One output, by the table of the row."""
+        e = self.e
+        entries = self._line(self.a.column_table, pixel, self.a.column_taps)
 
         def block(channel: Value) -> None:
             def line(turn: int, place: Value, tap: Value, state: State) -> State:
                 def column(t: Value, *state: Value) -> State:
-                    entry = e.b.sext(e.load(line_of_row, t, I32), I64)
+                    entry = e.b.sext(e.load(entries, t, I32), I64)
 
                     def read() -> State:
-                        here = e.add(place, entry)
-                        x = e.at(self.x, e.add(e.mul(here, spec.channels), channel))
-                        w = e.at(self.a.w, e.add(e.mul(e.add(tap, t), spec.channels), channel))
-                        source = e.splat_index(e.b.trunc(here, I32)) if "source" in self.needs else None
-                        size, result = len(state) // vectors, []
-                        for v in range(vectors):
-                            weight = self._load(w, 0, v) if "weight" in self.needs else None
-                            part = list(state[v * size : (v + 1) * size])
-                            result += combination.step(e, turn, part, self._load(x, 0, v), source, weight)
-                        return result
+                        return self._steps(turn, e.add(place, entry), e.add(tap, t), [0], channel, list(state))
 
                     return self._unless_outside(entry, read, list(state))
 
                 return e.loop(0, self.a.column_taps, column, state)
 
-            self._outputs(pixel, 1, channel, vectors, line)
+            self._outputs(pixel, 1, channel, line)
 
-        self._blocks(vectors, block)
+        self._blocks(block)
 
     def _unless_outside(self, entry: Value, read: Callable[[], State], state: State) -> State:
         return self.e.choose(self.e.b.icmp_signed("<", entry, self.e.i64(0)), lambda: state, read)
 
     # Both
 
-    def _blocks(self, vectors: int, block: Callable[[Value], None]) -> None:
-        """block(channel) for all blocks of so many vectors; the last is moved back onto the channels."""
-        width = vectors * self.lanes_used
+    def _blocks(self, block: Callable[[Value], None]) -> None:
+        """block(channel) for all blocks of vectors; the last is moved back onto the channels."""
+        width = self.schedule.vectors * self.lanes_used
         first, last = self.channels
         back = self.spec.channels - width
         self.e.loop(first, last, lambda channel: block(self.e.min(channel, back)), step=width)
@@ -258,11 +317,10 @@ class ChannelwiseKernel:
         pixel: Value,
         pixels: int,
         channel: Value,
-        vectors: int,
         line: Callable[[int, Value, Value, State], State],
     ) -> None:
         """All turns over all lines of taps, each by line(turn, its place, its first tap, state), and the end of it."""
-        e, combination = self.e, self.combination
+        e, combination, vectors = self.e, self.combination, self.schedule.vectors
         outputs = [(p, v) for p in range(pixels) for v in range(vectors)]
         given = self._given(pixel, pixels, channel, vectors)
         parts: list[State] = [[] for _ in outputs]

@@ -32,11 +32,13 @@ from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.lines import END
 from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes
 from svertka.kernels.target import host
+from svertka.kernels.whole import WHOLE, Whole, WholeSchedule
 from svertka.window import OUTSIDE, Window
 
 _KEEP = Window(1)
 _TASK = 1 << 16  # taps in a task, about
 _TASKS = 16  # there are so many, if there are so many planes
+_SMALL = 1 << 14  # taps that are not worth another task
 
 
 def prepare_planes(
@@ -56,8 +58,18 @@ def prepare_planes(
     epilogue = Epilogue(
         bias is not None, scale is not None, residual is not None, getattr(operation, "activation", None)
     )
+    if combination.separable and schedule is None and covers_all(operation.windows, tuple(x.shape[2:])):
+        return _WholeRunner(operation, combination, x)
     plan = _plan(operation, combination, tuple(x.shape[2:]), epilogue, schedule)
     return plan if isinstance(plan, str) else _Runner(operation, plan, x, weight)
+
+
+def covers_all(windows: Sequence[Any], size: tuple[int, ...]) -> bool:
+    """Whether there is one output, and it sees each input once."""
+    return all(
+        window.output_size(n) == 1 and np.array_equal(window.sources(n)[0], np.arange(n))
+        for window, n in zip(windows, size, strict=True)
+    )
 
 
 def combination_of(operation: Any, size: tuple[int, ...], indices: bool) -> Combination:
@@ -214,7 +226,7 @@ class _Runner:
         row_taps, column_taps = rows.taps * rows.sources.shape[1], len(columns.tap_phases)
         band_count = -(-rows.outputs // plan.band)
         work = outputs * row_taps * column_taps // (band_count * tables.count)
-        group = max(1, min(_TASK // max(work, 1), planes // _TASKS))
+        group = _shared_out(planes, work)
         self.launch = Launch(
             PLANES,
             plan.kernel,
@@ -264,3 +276,32 @@ class _Runner:
             address(bias), address(residual), address(seed), *self.addresses,
         )  # fmt: skip
         return y if places is None else (y, places)
+
+
+class _WholeRunner:
+    """An operation with one output for each plane."""
+
+    def __init__(self, operation: Any, combination: Combination, x: Tensor) -> None:
+        size, schedule = tuple(x.shape[2:]), WholeSchedule()
+        planes, places = x.shape[0] * x.shape[1], math.prod(size)
+        self.shape = (*x.shape[:2], *(1 for _ in size))
+        self.count = int32([0])
+        if isinstance(combination, Average):
+            rows, columns = _given(operation, combination, operation.windows[:-1], operation.windows[-1], (), size)
+            self.count = torch.from_numpy(rows * columns)
+        group = min(schedule.planes, _shared_out(planes, places))
+        self.launch = Launch(
+            WHOLE, Whole(combination), schedule, math.ceil(planes / group), planes=planes, group=group, places=places
+        )
+        self.detail = "planes, each as a whole"
+
+    def __call__(self, x: Tensor, **_: Any) -> Tensor:
+        x = x.contiguous()
+        y = empty(self.shape, False)
+        self.launch(x.data_ptr(), y.data_ptr(), self.count.data_ptr())
+        return y
+
+
+def _shared_out(planes: int, taps: int) -> int:
+    """Planes in a task, where each has so many taps."""
+    return max(1, min(_TASK // max(taps, 1), planes // _TASKS), _SMALL // max(taps, 1))

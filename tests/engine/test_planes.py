@@ -281,3 +281,31 @@ def test_the_comparison_fails_on_a_wrong_kernel():
     other = spec.ConvolutionBlock(spec.windows(2, 3, 1, 1, 1, "reflect"), 2)
     with pytest.raises(AssertionError):
         assert agrees(result, expected_of(other, *arrays), bound)
+
+
+def whole_poolings(ndim):
+    windows = spec.segments(ndim, 1)
+    yield spec.MaxPool(windows)
+    yield spec.AveragePool(windows)
+    yield from (spec.LpPool(windows, p) for p in (2.0, INF))
+
+
+@pytest.mark.parametrize("operation", whole_poolings(2), ids=str)
+def test_planes_as_a_whole(operation):
+    for planes_, height, width in ((1, 1, 1), (5, 1, 17), (7, 3, 5), (300, 7, 7), (33, 13, 5), (3, 31, 41)):
+        x = numbers(0, 1, planes_, height, width)
+        for at_end in (False, True):
+            check(operation, guarded(x, at_end=at_end))
+    x[0, 0, 3, 3], x[0, 1, 0, 0] = math.nan, -INF
+    check(operation, x)
+
+
+def test_windows_as_large_as_the_input_see_planes_as_a_whole():
+    x = numbers(0, 2, 3, 6, 7)
+    operation = spec.AveragePool(spec.windows(2, (6, 7)))
+    assert "whole" in prepare_planes(operation, x).detail
+    check(operation, x)
+    check(spec.AveragePool(operation.windows, True, 5.0), x)
+    padded = spec.AveragePool(spec.windows(2, (8, 9), 1, 1))
+    assert "whole" not in prepare_planes(padded, x).detail
+    check(padded, x)

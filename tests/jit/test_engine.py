@@ -1,5 +1,8 @@
 """From IR to a function: objects for every target, the way through the cache, and what LLVM refuses."""
 
+import subprocess
+import sys
+
 import pytest
 
 from svertka.engine import launch
@@ -137,3 +140,9 @@ def test_families_from_elsewhere_are_known_by_their_ir(monkeypatch):
     assert not recipes
     launch.kernel.__wrapped__(DENSE, Dense(1, 1), DenseSchedule(1, 1), host())
     assert recipes
+
+
+def test_layers_are_imported_without_what_writes_kernels():
+    code = "import svertka.nn, sys; print([name for name in sys.modules if name.startswith(('llvmlite', 'svertka.k'))])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

@@ -35,7 +35,8 @@ POINTERS = (
 )  # fmt: skip
 NUMBERS = (
     "planes", "group", "channels", "multiple", "band_count", "segment_count", "x_plane", "width", "y_plane", "y_width",
-    "line_pitch", "phase_pitch", "phases", "flat", "row_taps", "row_step", "row_dilation", "column_taps", "weight_plane",
+    "line_pitch", "phase_pitch", "phases", "flat", "row_taps", "row_step", "row_dilation", "column_taps",
+    "weight_plane",
 )  # fmt: skip
 
 MOST_COLUMNS = 8  # taps along a row that are unrolled

@@ -224,6 +224,27 @@ def summary(
         _console().print(result.table())
 
 
+@app.command()
+def tune(
+    model: Annotated[
+        str, typer.Argument(help="A model of svertka, FILE.py:FACTORY, a run folder or a model.safetensors.")
+    ],
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="CxHxW", help="Such as 3x224x224; a trained model knows its own.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 1,
+    threads: Threads = None,
+    classes: Annotated[int, typer.Option(min=1, help="Of a model that is not trained.")] = 1000,
+    model_arg: ModelArguments = None,
+    model_code: Code = None,
+) -> None:
+    """Measure the schedules of a model's convolutions on this machine, and keep the best for later runs."""
+    size = None if input_size is None else _sizes(input_size, 3, "--input", "3x224x224")
+    _use_threads(threads)
+    network, size = _network(model, _model_arguments(model_arg), size, classes, model_code)
+    engine.show_tuning(network, size, batch)
+
+
 app.command("filter")(pictures.filters)
 app.command()(engine.doctor)
 app.add_typer(engine.cache_app, name="cache")

@@ -25,7 +25,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 _KEEP = Window(1)
-_CONV = (None, F.conv1d, F.conv2d, F.conv3d)
+_CONV: Any = (None, F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _MAX: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _ADAPTIVE_MAX: Any = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
@@ -321,9 +321,8 @@ def _pad(operation: spec.Pad, x: Tensor) -> Tensor:
     return pad(x, operation.windows, operation.value)
 
 
-def k_max(x: Tensor, k: int) -> Tensor:
-    """The k largest of the last axis, in the order they stand in; of equal ones those that stand first."""
-    order = torch.sort(x, dim=-1, descending=True, stable=True).indices[..., :k]
+def _k_max(operation: spec.KMaxPool, x: Tensor) -> Tensor:
+    order = torch.sort(x, dim=-1, descending=True, stable=True).indices[..., : operation.k]
     return x.gather(-1, order.sort(dim=-1).values)
 
 
@@ -349,5 +348,6 @@ _RUN: dict[type, Callable[..., Any]] = {
     spec.LpPool: _lp,
     spec.WeightedPool: _weighted,
     spec.StochasticPool: _stochastic,
+    spec.KMaxPool: _k_max,
     spec.Pad: _pad,
 }

@@ -52,7 +52,7 @@ def cost(
         Console(highlight=False).print(found)
     if connections is not None:
         from svertka.explain.connections import Connections
-        from svertka.vision.files import write_text
+        from svertka.files import write_text
 
         write_text(connections, Connections(layer, (channels, *sizes)).svg())
         typer.echo(f"The connections are in {connections}.", err=True)

@@ -13,7 +13,7 @@ import torch
 from svertka import functional, spec
 from svertka.errors import DataError
 from svertka.explain import parsing
-from svertka.explain.operations import Array, KMaxPool
+from svertka.explain.operations import Array
 from svertka.vision.pictures import printable
 from svertka.window import Segments, integer
 
@@ -164,7 +164,7 @@ def pool(
         if ndim != 1 or not isinstance(window.size, int):
             raise DataError(f"{kind} pooling is of sequences: give an --input of one row and a --size of one number")
         if kind == "kmax":
-            return KMaxPool((Segments(1),), window.size)
+            return spec.KMaxPool((Segments(1),), window.size)
         return _adaptive(kind.removeprefix("dynamic-"), spec.segments(1, window.size, overlap=False), p)
     size: Any = window.size if weight is None else weight.shape[1:]
     if weight is not None and window.size is not None and spec.per_axis(window.size, ndim, "--size") != size:

@@ -15,7 +15,6 @@ from svertka import spec
 from svertka.errors import DataError
 from svertka.explain import parsing, tables
 from svertka.explain.draw.terminal import view
-from svertka.explain.operations import KMaxPool
 from svertka.vision.pictures import printable
 from svertka.window import Segments
 
@@ -167,7 +166,7 @@ def _print_matrix(out: Console, e: Explanation) -> None:
     named = e.bound.weight is not None and not isinstance(e.bound.operation, spec.Unshared)  # one kernel for all rows
     rows = e.matrix_names()[: tables.MAX_ROWS] if named else None
     numbers = tables.aligned(e.matrix()[: tables.MAX_ROWS].toarray())
-    curved = isinstance(e.bound.operation, (spec.MaxPool, spec.LpPool, spec.StochasticPool, KMaxPool))
+    curved = isinstance(e.bound.operation, (spec.MaxPool, spec.LpPool, spec.StochasticPool, spec.KMaxPool))
     what = "The matrix of derivatives at this input" if curved else "The matrix"
     out.print(f"\n{what}, {shape[0]} outputs × {shape[1]} inputs")
     tables_shown = [entries for entries in (rows, numbers) if entries is not None]

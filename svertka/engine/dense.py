@@ -24,9 +24,9 @@ from svertka.engine.layout import (
 )
 from svertka.engine.packing import Packing, packed_weight, same
 from svertka.engine.pools import prepare_depthwise
+from svertka.engine.tuning import schedule_for
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
-from svertka.kernels.schedule import choose_dense
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE
 
@@ -76,7 +76,7 @@ def prepare_block(
     kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
     part.runs = runs
     last = channels_last(x) or channels_last(weight)
-    return _Runner(operation, kernel, [part], x, weight.shape[0], last, schedule)
+    return Runner(operation, kernel, [part], x, weight.shape[0], last, schedule)
 
 
 def _runs(operation: spec.ConvolutionBlock, x: Tensor) -> tuple[str, int]:
@@ -110,7 +110,7 @@ def prepare_transposed(
         return reason
     kernel = Dense(weight.shape[0] // operation.groups, weight.shape[1], Epilogue(bias=bias is not None))
     last = channels_last(x) or channels_last(weight)
-    return _Runner(operation, kernel, _phases(operation, x), x, outputs, last, schedule)
+    return Runner(operation, kernel, _phases(operation, x), x, outputs, last, schedule)
 
 
 def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
@@ -165,8 +165,13 @@ def _tables(operation: Any, part: _Part, x: Tensor, outputs: int, multiple: int,
     return run_tables(part.sources, operation.windows[-1].size, x.shape[1], plane, outputs, multiple, pooled)
 
 
-class _Runner:
-    """A dense convolution on inputs of one shape: a launch for each part."""
+class Runner:
+    """A dense convolution on inputs of one shape: a launch for each part.
+
+    Attributes:
+        detail: for the report.
+        question: what the schedule of the last part was chosen for.
+    """
 
     def __init__(
         self,
@@ -199,9 +204,10 @@ class _Runner:
         if part.runs:
             taps = taps * x.shape[1] // kernel.inputs
         if schedule is None:
-            schedule = choose_dense(kernel, target, taps, pixels)
+            schedule = schedule_for(kernel, target, taps, pixels)
         if not taps:  # only the epilogue is left, which the last part of a sum does: let there be one
             schedule = replace(schedule, block_taps=0, block_inputs=0)
+        self.question = (kernel, target, taps, pixels)
         table = _tables(operation, part, x, outputs, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
         images = x.shape[0] if part.images_apart else 1

@@ -41,6 +41,7 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.LpPool: _from("pools", "prepare_norm"),
     spec.WeightedPool: _from("pools", "prepare_weighted"),
     spec.StochasticPool: _from("pools", "prepare_stochastic"),
+    spec.KMaxPool: _from("kmax", "prepare_k_max"),
     spec.Unshared: _from("unshared", "prepare_unshared"),
     spec.Pad: _from("pad", "prepare_pad"),
 }
@@ -90,11 +91,10 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     chosen = engine()
     reason = "the portable engine was asked for" if chosen == "portable" else _unfit(x, tensors)
     if not reason:
-        key: tuple[Any, ...] = (id(operation), x.shape, x.stride())
+        settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
+        key: tuple[Any, ...] = (id(operation), settings, x.shape, x.stride())
         for tensor in tensors:
             key += (None,) if tensor is None else (tensor.shape, tensor.stride())
-        if options:
-            key += tuple(item for item in options.items() if item[0] != "generator")
         found = _runners.get(key)
         if found is None:
             found = _runners[key] = _prepared(operation, x, tensors, options)
@@ -109,6 +109,31 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
         raise SvertkaError(f"the kernels can't do {operation} on an input of shape {list(x.shape)}: {reason}")
     tally(Call(operation, tuple(x.shape), PORTABLE, reason)).count += 1
     return NotImplemented
+
+
+def forget() -> None:
+    """Forgets all that was prepared, so that it is prepared anew."""
+    _runners.clear()
+
+
+def prepared() -> list[tuple[Any, Any, list[Any]]]:
+    """What was prepared: (operation, runner or reason, random tensors like those it was prepared for)."""
+    found = []
+    for (_, _, *layouts), (runner, operation, _) in list(_runners.items()):
+        tensors: list[Any] = []
+        rest = iter(layouts)
+        for shape in rest:
+            tensors.append(None if shape is None else torch.empty_strided(shape, next(rest)).normal_())
+        found.append((operation, runner, tensors))
+    return found
+
+
+def path(operation: Any, x: Tensor, *tensors: Tensor | None) -> Call:
+    """Which path a call with these tensors takes, without making it."""
+    reason = "the portable engine was asked for" if engine() == "portable" else _unfit(x, tensors)
+    if reason:
+        return Call(operation, tuple(x.shape), PORTABLE, reason)
+    return _prepared(operation, x, tensors, {})[2].call
 
 
 def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[Any, Any, Tally]:

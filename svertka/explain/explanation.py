@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svertka import spec
 from svertka.explain import inputs, steps
 from svertka.explain.draw.titles import title
 from svertka.explain.operations import Array, Bound, bound
@@ -83,6 +84,22 @@ class Explanation:
         from svertka.explain.cost import costs
 
         return costs(self.bound, self.x.shape)
+
+    @property
+    def path(self) -> str:
+        """Who computes the layer on float32 tensors like this one, without gradients: a kernel, or torch and why."""
+        import torch
+
+        from svertka.engine import dispatch
+
+        operation = self.bound.operation
+        arrays: list[Array | None] = [] if self.bound.weight is None else [self.bound.weight]
+        if not isinstance(operation, spec.WeightedPool) and arrays:
+            arrays.append(self.bound.bias)
+        tensors = [None if a is None else torch.from_numpy(a).float() for a in arrays]
+        with torch.no_grad():
+            call = dispatch.path(operation, torch.from_numpy(self.x[None]).float(), *tensors)
+        return f"{call.path}: {call.detail}"
 
     def connections(self) -> Connections:
         """Which outputs see which inputs, and through which weights."""

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from svertka.errors import DataError
 from svertka.explain.likeness import Likeness, compare
+from svertka.files import written_beside
 from svertka.nn import Conv2d, Pad2d
-from svertka.vision.files import written_beside
 from svertka.vision.pictures import printable
 
 __all__ = [

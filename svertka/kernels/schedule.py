@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from svertka.kernels.dense import Dense, DenseSchedule
 from svertka.kernels.target import Target
 
 _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
 _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
 _PAGES = 8192  # pixels of a plane from which on it has so many pages that finding them costs
+_TILES_MEASURED = 4
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
 
@@ -18,19 +21,40 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
         taps: of a window.
         pixels: outputs of an image.
     """
-    tile, vectors = min(_tiles(spec, target, pixels), key=lambda tile: _cost(tile, spec, target, pixels))
+    return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels)
+
+
+def candidates(spec: Dense, target: Target, taps: int, pixels: int) -> list[DenseSchedule]:
+    """The schedules worth measuring, the rules' choice first: other register tiles, shorter sums, other tasks."""
+    found = []
+    for tile in _best_tiles(spec, target, pixels)[:_TILES_MEASURED]:
+        for share in (1.0, 0.5, 2.0):
+            schedule = _with_blocks(tile, spec, target, taps, pixels, share)
+            found += [replace(schedule, tiles=tiles) for tiles in (schedule.tiles, schedule.tiles // 2)]
+    return list(dict.fromkeys(found))
+
+
+def _best_tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:
+    return sorted(_tiles(spec, target, pixels), key=lambda tile: _cost(tile, spec, target, pixels))
+
+
+def _with_blocks(
+    tile: tuple[int, int], spec: Dense, target: Target, taps: int, pixels: int, share: float = 1.0
+) -> DenseSchedule:
+    """The schedule with a register tile; the weights of a part of a sum take that share of what is good for the L1."""
+    count, vectors = tile
     width = 4 * vectors * target.lanes  # bytes of weights for one number of x
-    inputs = max(target.l1 * 2 // 3 // width // 16, 1) * 16
+    inputs = max(int(share * target.l1) * 2 // 3 // width // 16, 1) * 16
     if taps * spec.inputs <= inputs:
         inputs = block_taps = 0
     else:
         block_taps = max(inputs // spec.inputs, 1)
         inputs = 0 if inputs >= spec.inputs else inputs
-    ahead = _AHEAD if inputs or block_taps or tile == 1 else 0
+    ahead = _AHEAD if inputs or block_taps or count == 1 else 0
     tiles = 16
     if spec.planes:  # a row of a plane goes to memory in one piece, and large planes have pages of their own
         tiles = 64 if pixels > _PAGES else 32
-    return DenseSchedule(tile, vectors, tiles, 1, block_taps, inputs, ahead)
+    return DenseSchedule(count, vectors, tiles, 1, block_taps, inputs, ahead)
 
 
 def _tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:

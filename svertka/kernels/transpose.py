@@ -1,8 +1,8 @@
 """Matrices turned: y[image, column, row] = x[image, row, column], which is how memory formats differ.
 
-Blocks of lanes × lanes are turned in registers, in log₂(lanes) rounds that each swap the halves, quarters, … of pairs of
-rows. A task is a panel of rows: its columns are written a few whole vectors at a time, so that lines of the cache are
-filled one after the other.
+Blocks of lanes × lanes are turned in registers, in log₂(lanes) rounds that each swap the halves, quarters, … of pairs
+of rows. A task is a panel of rows: its columns are written a few whole vectors at a time, so that lines of the cache
+are filled one after the other.
 """
 
 from __future__ import annotations

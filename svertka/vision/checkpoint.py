@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from svertka.errors import DataError
-from svertka.vision.files import written_beside
+from svertka.files import written_beside
 from svertka.vision.modelfile import contiguous_copies
 
 CHECKPOINT_FILE = "checkpoint"

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from svertka import models
 from svertka.errors import DataError, SvertkaError
-from svertka.vision.files import written_beside
+from svertka.files import written_beside
 from svertka.vision.pictures import Preprocessing
 
 MODEL_FILE = "model.safetensors"

@@ -17,11 +17,11 @@ from rich.console import Console
 from torch import nn
 
 from svertka.errors import DataError, SvertkaError
+from svertka.files import remove_parts
 from svertka.vision.augment import Augmentation
 from svertka.vision.batches import Batches
 from svertka.vision.checkpoint import CHECKPOINT_FILE, State, read_state, restore, save_checkpoint
 from svertka.vision.datasets import Dataset, Split, load
-from svertka.vision.files import remove_parts
 from svertka.vision.metrics import Evaluation
 from svertka.vision.modelfile import MODEL_FILE, build_model, is_code, load_model, save_model
 from svertka.vision.prediction import evaluate

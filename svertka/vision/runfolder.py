@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from svertka.errors import DataError
+from svertka.files import read_json, remove_parts, write_json, write_text
 from svertka.vision.checkpoint import CHECKPOINT_FILE
 from svertka.vision.datasets import Dataset
-from svertka.vision.files import read_json, remove_parts, write_json, write_text
 from svertka.vision.modelfile import MODEL_FILE
 from svertka.vision.settings import Settings, code_digest, fingerprint
 

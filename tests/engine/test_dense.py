@@ -1,4 +1,5 @@
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -135,17 +136,13 @@ def test_no_byte_outside_is_touched(mode, at_end, last, kernel, channels):
         runner(x, weight, bias, None, residual)
 
 
-class watched_results:
+@contextmanager
+def watched_results(at_end):
     """Lets the engine write its results between guard pages."""
-
-    def __init__(self, at_end):
-        self.at_end, self.empty = at_end, dense.empty
-
-    def __enter__(self):
-        dense.empty = lambda shape, last: guarded(self.empty(shape, last), at_end=self.at_end)
-
-    def __exit__(self, *_):
-        dense.empty = self.empty
+    with pytest.MonkeyPatch.context() as patch:
+        empty = dense.empty
+        patch.setattr(dense, "empty", lambda shape, last: guarded(empty(shape, last), at_end=at_end))
+        yield
 
 
 @pytest.mark.parametrize("name", spec.ACTIVATIONS)

@@ -27,7 +27,7 @@ def write(frames: Frames, path: Path, seconds: float) -> None:
     """
     from svertka.explain.draw.gif import painted
     from svertka.explain.draw.page import whole
-    from svertka.vision.files import written_beside
+    from svertka.files import written_beside
 
     makers: dict[str, Callable[[Sheet, float], str | bytes]] = {".svg": animated, ".html": whole, ".gif": painted}
     make = makers.get(path.suffix.lower())

@@ -1,0 +1,133 @@
+"""Schedules found by measurement, for those who have the time: kept beside the compiled kernels, as plain JSON.
+
+What is kept changes only the speed, and only by schedules that the rules, too, could have chosen: whatever else the
+file says is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from svertka import files, spec
+from svertka.jit import cache
+from svertka.kernels.dense import Dense, DenseSchedule
+from svertka.kernels.schedule import candidates, choose_dense
+from svertka.kernels.target import Target
+
+FILE = "schedules.json"
+_BETTER = 0.97  # of the time with the rules' schedule: what is less of a gain may be noise
+_ROUNDS, _LEAST = 7, 2e-3  # rounds, and seconds that a schedule runs in each
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What measurement gave for one convolution.
+
+    Args:
+        layer: the shapes of its input and its weight.
+        before, after: the schedules that the rules and measurement chose.
+        seconds_before, seconds_after: of one call with each.
+    """
+
+    layer: str
+    before: DenseSchedule
+    after: DenseSchedule
+    seconds_before: float
+    seconds_after: float
+
+
+def schedule_for(kernel: Dense, target: Target, taps: int, pixels: int) -> DenseSchedule:
+    """The schedule that measurement found, else the one that the rules choose."""
+    fields = _kept().get(_key(kernel, target, taps, pixels))
+    if fields is not None:
+        with contextlib.suppress(TypeError):
+            found = DenseSchedule(**fields)
+            if found in candidates(kernel, target, taps, pixels):
+                return found
+    return choose_dense(kernel, target, taps, pixels)
+
+
+def tune(network: nn.Module, x: Tensor) -> Iterator[Tuned]:
+    """Measures the schedules of all convolutions that a network runs on x, one after the other, and keeps the best."""
+    from svertka.engine import dense, dispatch
+
+    dispatch.forget()
+    with torch.no_grad(), dispatch.using("auto"):
+        network.eval()(x)
+    seen = set()
+    for operation, runner, tensors in dispatch.prepared():
+        if isinstance(runner, dense.Runner) and len(runner.parts) == 1 and runner.question not in seen:
+            seen.add(runner.question)
+            yield _measured(operation, runner, tensors)
+    dispatch.forget()  # so that the next call takes what was found
+
+
+def _measured(operation: Any, runner: Any, tensors: list[Any]) -> Tuned:
+    from svertka.engine import dense
+
+    if isinstance(operation, spec.Convolution):
+        operation = spec.ConvolutionBlock(operation.windows, operation.groups)
+    kernel, target, taps, pixels = runner.question
+    chosen = choose_dense(kernel, target, taps, pixels)
+    best = {schedule: float("inf") for schedule in candidates(kernel, target, taps, pixels)}
+    calls = {schedule: dense.prepare_block(operation, *tensors, schedule=schedule) for schedule in best}
+    with torch.no_grad():
+        for _ in range(_ROUNDS):
+            for schedule, call in calls.items():
+                best[schedule] = min(best[schedule], _seconds(call, tensors))
+            limit = 1.5 * min(best.values())
+            calls = {s: call for s, call in calls.items() if best[s] <= limit or s == chosen}
+    winner = min(best, key=lambda schedule: best[schedule])
+    after = winner if best[winner] < _BETTER * best[chosen] else chosen
+    _keep(_key(kernel, target, taps, pixels), asdict(after))
+    shapes = " by ".join("×".join(map(str, t.shape)) for t in tensors[:2] if t is not None)
+    return Tuned(shapes, chosen, after, best[chosen], best[after])
+
+
+def _seconds(call: Any, tensors: list[Any]) -> float:
+    call(*tensors)
+    begin, count = time.perf_counter(), 0
+    while True:
+        call(*tensors)
+        count += 1
+        elapsed = time.perf_counter() - begin
+        if elapsed >= _LEAST:
+            return elapsed / count
+
+
+def _key(kernel: Dense, target: Target, taps: int, pixels: int) -> str:
+    return f"{kernel} {taps} taps, {pixels} pixels, {target.name} {target.l1} {target.l2}"
+
+
+def _path() -> Path | None:
+    state = cache.state()
+    return None if state.folder is None or state.finding else state.folder / FILE
+
+
+@lru_cache(maxsize=1)
+def _kept() -> dict[str, Any]:
+    path = _path()
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _keep(key: str, fields: dict[str, int]) -> None:
+    path = _path()
+    if path is None:
+        return
+    _kept.cache_clear()
+    files.write_json(path, {**_kept(), key: fields})
+    _kept.cache_clear()

@@ -156,6 +156,12 @@ def segments_spec(kind: type[spec.Operation[Any]], count: int | None) -> spec.Op
 
 
 @remembered
+def k_max_spec(k: int) -> spec.KMaxPool:
+    """The spec of a k-max pooling."""
+    return spec.KMaxPool(spec.segments(1, 1), k)
+
+
+@remembered
 def pad_spec(ndim: int, padding: Any, mode: str, value: float) -> spec.Pad:
     """The spec of a padding, from F.pad's argument."""
     return spec.Pad(spec.pad_windows(ndim, padding, mode), value)
@@ -439,7 +445,7 @@ def k_max_pool1d(input: Tensor, k: int) -> Tensor:
         return handle_torch_function(k_max_pool1d, (input,), input, k)
     if not 1 <= integer(k, "k", 1) <= input.shape[-1]:
         raise GeometryError(f"k={k} of a k-max pooling must lie between 1 and the length {input.shape[-1]}")
-    return portable.k_max(input, k)
+    return run(k_max_spec(k), input)  # type: ignore[no-any-return]
 
 
 def dynamic_pool1d(

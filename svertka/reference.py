@@ -180,6 +180,8 @@ def run(operation: spec.Operation[Any], x: npt.ArrayLike, *tensors: Any) -> Any:
             return weighted_avg_pool(x, tensors[0], windows, operation.count_include_pad)
         case spec.StochasticPool():
             return stochastic_pool(x, windows)
+        case spec.KMaxPool():
+            return k_max_pool(x, operation.k)
         case spec.Pad():
             return pad(x, windows, operation.value)
     raise TypeError(f"the reference has no definition of {type(operation).__name__}")

@@ -145,6 +145,13 @@ class StochasticPool(Operation[Window]):
 
 
 @dataclass(frozen=True)
+class KMaxPool(Operation[PoolWindow]):
+    """The k largest inputs of the whole axis, in the order they stand in; of equal ones the first, NaN above all."""
+
+    k: int = 1
+
+
+@dataclass(frozen=True)
 class Pad(Operation[Window]):
     """A window of one tap: the padded input itself; `value` stands outside in mode "zeros"."""
 

@@ -10,7 +10,7 @@ from hypothesis import assume
 
 from svertka import spec
 from svertka.errors import GeometryError
-from svertka.explain.operations import Array, Bound, KMaxPool
+from svertka.explain.operations import Array, Bound
 from svertka.window import Segments
 
 MOST_TERMS = 1500  # of one operation, so that thousands of steps are looked at in seconds
@@ -25,7 +25,8 @@ def explained(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> tuple[Bound, A
     random = np.random.default_rng(draw(SEEDS))
     if kind == "k-max":
         n = draw(st.integers(1, 7))
-        return Bound(KMaxPool((Segments(1),), draw(st.integers(1, n))), title="KMaxPool1d"), _input(random, 2, (n,))
+        k_max = spec.KMaxPool((Segments(1),), draw(st.integers(1, n)))
+        return Bound(k_max, title="KMaxPool1d"), _input(random, 2, (n,))
     if kind == "segments":
         size = tuple(draw(st.lists(st.integers(1, 6), min_size=1, max_size=2)))
         windows = tuple(Segments(draw(st.integers(1, 4)), draw(st.booleans())) for _ in size)

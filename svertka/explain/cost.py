@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from svertka import spec
 from svertka.errors import GeometryError
 from svertka.explain.draw.titles import times
-from svertka.explain.operations import Bound, KMaxPool, bound
+from svertka.explain.operations import Bound, bound
 from svertka.window import OUTSIDE
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def multiply_adds(
 
 def _output_size(operation: spec.Operation[Any], size: Sequence[int]) -> tuple[int, ...]:
     """Of any operation that can be explained; k-max pooling leaves k of its one axis."""
-    return (operation.k,) if isinstance(operation, KMaxPool) else operation.output_size(size)
+    return (operation.k,) if isinstance(operation, spec.KMaxPool) else operation.output_size(size)
 
 
 def counted_by_torch(call: Callable[[], Any]) -> tuple[Any, int]:

@@ -13,16 +13,8 @@ from torch import Tensor, nn
 from svertka import functional, spec
 from svertka.errors import GeometryError
 from svertka.nn import DynamicPool1d, KMaxPool1d
-from svertka.window import Segments
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class KMaxPool(spec.Operation[spec.PoolWindow]):
-    """The k largest inputs of the whole axis, in the order they stand in."""
-
-    k: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ def operation_of(layer: nn.Module) -> spec.Operation[Any] | None:
     if isinstance(ours, spec.Operation):
         return ours
     if isinstance(layer, KMaxPool1d):
-        return KMaxPool((Segments(1),), layer.k)
+        return functional.k_max_spec(layer.k)
     if isinstance(layer, DynamicPool1d) and layer.segments:
         kind: Any = spec.MaxPool if layer.kind == "max" else spec.AveragePool
         return functional.segments_spec(kind, layer.segments)

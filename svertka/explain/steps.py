@@ -16,7 +16,7 @@ import numpy as np
 
 from svertka import reference, spec
 from svertka.errors import GeometryError
-from svertka.explain.operations import Array, Bound, KMaxPool
+from svertka.explain.operations import Array, Bound
 from svertka.window import OUTSIDE, Window
 
 Position = tuple[int, ...]
@@ -142,7 +142,7 @@ class Steps(Sequence[Step]):
 
     def _taps(self, position: Position) -> list[tuple[Position, Position, Position | None]]:
         """(tap, place, source) of the taps of the window at an output position."""
-        if isinstance(self.bound.operation, KMaxPool):
+        if isinstance(self.bound.operation, spec.KMaxPool):
             position = (0,)
         found = []
         for tap in itertools.product(*(range(table.shape[1]) for table in self._places)):
@@ -193,7 +193,7 @@ class Steps(Sequence[Step]):
                 return None, None if operation.p == math.inf else abs(values) ** operation.p, None
             case spec.MaxPool():
                 return None, None, _first_largest(values, reads)
-            case KMaxPool():
+            case spec.KMaxPool():
                 largest = np.sort(np.argsort(-values, kind="stable")[: operation.k])
                 return None, None, int(largest[output[1]])
             case _:  # a padding: the value itself
@@ -231,7 +231,7 @@ def _first_largest(values: Array, reads: Any) -> int | None:
 
 def _output(bound: Bound, x: Array) -> Array:
     operation = bound.operation
-    if isinstance(operation, KMaxPool):
+    if isinstance(operation, spec.KMaxPool):
         if not 1 <= operation.k <= x.shape[-1]:
             raise GeometryError(f"k={operation.k} of a k-max pooling must lie between 1 and the length {x.shape[-1]}")
         largest: Array = reference.k_max_pool(x, operation.k)

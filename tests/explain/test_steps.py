@@ -10,7 +10,7 @@ from operations import explained
 from svertka import functional, nn, reference, spec
 from svertka.errors import GeometryError
 from svertka.explain.matrix import matrix, names
-from svertka.explain.operations import KMaxPool, bound
+from svertka.explain.operations import bound
 from svertka.explain.steps import Steps
 
 F64 = {"dtype": torch.float64}
@@ -108,7 +108,7 @@ def test_steps_matrix_reference_and_layer_agree(case):
     terms = [step.terms for step in steps]
     magnitude = max((abs(t.value * (t.weight or 1)) for each in terms for t in each), default=0) + 1
     near = {"rtol": 1e-12, "atol": 1e-13 * magnitude * max(map(len, terms))}
-    definition = reference.k_max_pool(x, bound.operation.k) if isinstance(bound.operation, KMaxPool) else None
+    definition = reference.k_max_pool(x, bound.operation.k) if isinstance(bound.operation, spec.KMaxPool) else None
     if definition is None:
         tensors = [None if t is None else torch.from_numpy(t) for t in (bound.weight, bound.bias)]
         tensors = [] if bound.weight is None else tensors[: 1 if isinstance(bound.operation, spec.WeightedPool) else 2]
@@ -130,7 +130,7 @@ def made_of(operation, step):
         case spec.MaxPool():
             assert [term.value for term in read if term.chosen] == [max(t.value for t in read)] if read else True
             return max((term.value for term in read), default=-np.inf)
-        case KMaxPool():
+        case spec.KMaxPool():
             return next(term.value for term in step.terms if term.chosen)
         case spec.LpPool(p=np.inf):
             return max(abs(term.value) for term in step.terms)

@@ -7,7 +7,6 @@ from typing import Any
 
 from svertka import spec
 from svertka.explain.draw.style import factor, number
-from svertka.explain.operations import KMaxPool
 from svertka.explain.steps import Step, Term
 
 MOST = 40  # terms that are spelled out; of more, the first and the last, and the sum of the others
@@ -22,7 +21,7 @@ def spelled(operation: spec.Operation[Any], step: Step) -> list[str]:
     match operation:
         case spec.MaxPool():
             return [*_listed("max(", [number(v) for v in values], ")"), result]
-        case KMaxPool():
+        case spec.KMaxPool():
             which = f"no. {step.output[1] + 1} of the {operation.k} largest of ("
             return [*_listed(which, [number(v) for v in values], ")"), result]
         case spec.AveragePool():
@@ -41,7 +40,7 @@ def spelled(operation: spec.Operation[Any], step: Step) -> list[str]:
 
 
 def _counts_padding(operation: spec.Operation[Any]) -> bool:
-    if isinstance(operation, (spec.MaxPool, KMaxPool)):
+    if isinstance(operation, (spec.MaxPool, spec.KMaxPool)):
         return False
     if isinstance(operation, (spec.AveragePool, spec.WeightedPool)):
         return operation.count_include_pad

@@ -8,7 +8,7 @@ from typing import Any
 
 from svertka import spec
 from svertka.explain.draw import style
-from svertka.explain.operations import Bound, KMaxPool
+from svertka.explain.operations import Bound
 from svertka.window import Segments, TransposedWindow, Window
 
 
@@ -40,7 +40,7 @@ def unbroken(title: str) -> str:
 
 
 def _kernel(operation: spec.Operation[Any]) -> str:
-    if isinstance(operation, (KMaxPool, spec.Pad)) or any(isinstance(w, Segments) for w in operation.windows):
+    if isinstance(operation, (spec.KMaxPool, spec.Pad)) or any(isinstance(w, Segments) for w in operation.windows):
         return ""
     sizes = times([window.size for window in operation.windows])
     return f"kernel {sizes}" if operation.ndim == 1 else sizes
@@ -71,7 +71,7 @@ def _mode(window: Window) -> str:
 
 def _own_words(operation: spec.Operation[Any]) -> list[str]:
     match operation:
-        case KMaxPool():
+        case spec.KMaxPool():
             return [f"the {operation.k} largest, their order kept"]
         case spec.LpPool():
             return [f"p = {style.number(operation.p)}"]

@@ -1,0 +1,243 @@
+"""The k largest of each row in the order they stand in: of equal ones the first, NaN above all.
+
+As many rows as a vector has lanes go together, one in each lane; blocks of them are turned in registers as they come.
+
+Few: the k largest so far are kept in order, v_0 … v_{k−1}. With each further x that is larger than the smallest of
+them, m, the last v_j = m goes, those behind it move up, and x comes last: 3 k instructions for a number of each row.
+
+Many: the k-th largest, t, bit by bit from the highest: a bit is set if at least k numbers are as large still. Then all
+above t are taken, and of those equal to it the first, until there are k.
+
+A task is some groups of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
+from svertka.kernels.family import Family
+from svertka.kernels.transpose import transposed
+
+POINTERS = ("x", "y")
+NUMBERS = ("rows", "length", "k", "groups", "groups_in_task")
+MOST_FEW = 8  # k that are kept in registers; each has a kernel of its own
+_SCRATCH = 16384  # numbers
+_CHUNK = 128  # positions
+_SIGN, _INFINITY = 0x80000000, 0x7F800000  # bits
+Above = Callable[[Value, Value], Value]
+
+
+@dataclass(frozen=True)
+class FewLargest:
+    """The first way, for this k."""
+
+    k: int
+
+
+@dataclass(frozen=True)
+class ManyLargest:
+    """The second way; k is a number of the call."""
+
+
+class _Rows:
+    """A group of rows, one in each lane; those that are missing at the end are the last one."""
+
+    def __init__(self, e: Emitter, a: Arguments, group: Value, positions: int) -> None:
+        self.e, self.length, self.room = e, a.length, positions
+        self.scratch = e.array(positions * e.lanes)
+        self.first = e.mul(group, e.lanes)
+        self.count = e.min(e.sub(a.rows, self.first), e.lanes)
+        self._rows = e.array(e.lanes, I64)
+        self._x = a.x
+
+    def begin(self) -> None:
+        """Notes where the rows begin."""
+        e = self.e
+        for lane in range(e.lanes):
+            row = e.add(self.first, e.min(lane, e.sub(self.count, 1)))
+            e.store(e.mul(row, self.length), self._rows, lane)
+
+    def row(self, lane: Value) -> Value:
+        """The address of a row."""
+        return self.e.at(self._x, self.e.load(self._rows, lane, I64))
+
+    def fetch(self, first: Value, last: Value) -> None:
+        """Brings positions [first, last) of all rows to scratch: position i to vector i − first."""
+        e = self.e
+
+        def block(position: Value) -> None:
+            position = e.min(position, e.sub(last, e.lanes))  # the last one may overlap the one before
+            rows = [e.load_vector(self.row(e.i64(lane)), position) for lane in range(e.lanes)]
+            for i, vector in enumerate(transposed(e, rows)):
+                e.store_vector(vector, self.scratch, e.mul(e.add(e.sub(position, first), i), e.lanes))
+
+        def single(lane: Value) -> None:
+            row = self.row(lane)
+
+            def position(i: Value) -> None:
+                e.store(e.load(row, i), self.scratch, e.add(e.mul(e.sub(i, first), e.lanes), lane))
+
+            e.loop(first, last, position)
+
+        def blocks() -> tuple[()]:
+            e.loop(first, last, block, step=e.lanes)
+            return ()
+
+        def singles() -> tuple[()]:
+            e.loop(0, e.lanes, single)
+            return ()
+
+        e.choose(e.b.icmp_signed(">=", e.sub(last, first), e.i64(e.lanes)), blocks, singles)
+
+    def vector(self, i: Value, kind: Any = None) -> Value:
+        """The i-th vector in scratch."""
+        return self.e.load_vector(self.scratch, self.e.mul(i, self.e.lanes), kind=kind)
+
+
+def _each_group(e: Emitter, a: Arguments, task: Value, write: Callable[[Value], None]) -> None:
+    start = e.mul(task, a.groups_in_task)
+    e.loop(start, e.min(e.add(start, a.groups_in_task), a.groups), write)
+
+
+def _write_few(spec: FewLargest, _schedule: None, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
+    a = Arguments(e, slots, POINTERS, NUMBERS)
+    _each_group(e, a, task, lambda group: _few_largest(spec.k, e, a, _Rows(e, a, group, _CHUNK)))
+
+
+def _few_largest(k: int, e: Emitter, a: Arguments, rows: _Rows) -> None:
+    rows.begin()
+
+    def chunk(start: Value, *carried: Value) -> list[Value]:
+        rows.fetch(start, e.min(e.add(start, _CHUNK), a.length))
+        count = e.min(e.sub(a.length, start), _CHUNK)
+        begins = e.b.icmp_signed("==", start, e.i64(0))
+        kept = e.choose(begins, lambda: [rows.vector(e.i64(j)) for j in range(k)], lambda: carried[:k])
+        first = e.b.select(begins, e.i64(k), e.i64(0))
+        # 0 · x is NaN, and stays, if x is NaN (or ∞).
+        (strange,) = e.loop(0, count, lambda i, sum_: [e.fma(rows.vector(i), e.splat(0.0), sum_)], carried[k:])
+
+        def steps(above: Above) -> list[Value]:
+            return e.loop(first, count, lambda i, *v: _kept(e, above, v, rows.vector(i)), kept)
+
+        ordinary = e.b.fcmp_ordered("ord", strange, strange)
+        every = e.b.icmp_unsigned(
+            "==", e.b.bitcast(ordinary, ir.IntType(e.lanes)), ir.Constant(ir.IntType(e.lanes), -1)
+        )
+        return [*e.choose(every, lambda: steps(_plainly(e)), lambda: steps(_with_nan(e))), strange]
+
+    *kept, _ = e.loop(0, a.length, chunk, [e.splat(0.0)] * (k + 1), step=_CHUNK)
+    for j, vector in enumerate(kept):
+        e.store_vector(vector, rows.scratch, j * e.lanes)
+
+    def row(lane: Value) -> None:
+        y = e.at(a.y, e.mul(e.add(rows.first, lane), k))
+        for j in range(k):
+            e.store(e.load(rows.scratch, e.add(lane, j * e.lanes)), y, j)
+
+    e.loop(0, rows.count, row)
+
+
+def _kept(e: Emitter, above: Above, kept: Sequence[Value], x: Value) -> list[Value]:
+    """What is kept after x."""
+    smallest = kept[0]
+    for value in kept[1:]:
+        smallest = e.b.select(above(smallest, value), value, smallest)
+    moves = above(x, smallest)  # whether the place takes its successor's number
+    result = [e.b.select(moves, x, kept[-1])]
+    for here, after in zip(kept[-2::-1], kept[:0:-1], strict=True):
+        moves = e.b.and_(moves, above(after, smallest))
+        result.append(e.b.select(moves, after, here))
+    return result[::-1]
+
+
+def _plainly(e: Emitter) -> Above:
+    return lambda a, b: e.b.fcmp_ordered(">", a, b)
+
+
+def _with_nan(e: Emitter) -> Above:
+    """NaN is above all but NaN."""
+    return lambda a, b: e.b.and_(e.b.fcmp_unordered(">", a, b), e.b.fcmp_ordered("ord", b, b))
+
+
+def _write_many(_: ManyLargest, _schedule: None, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
+    a = Arguments(e, slots, POINTERS, NUMBERS)
+    bounds, aside = e.array(2 * e.lanes, I32), e.array(1)
+    _each_group(e, a, task, lambda group: _many_largest(e, a, _Rows(e, a, group, _SCRATCH // e.lanes), bounds, aside))
+
+
+def _many_largest(e: Emitter, a: Arguments, rows: _Rows, bounds: Value, aside: Value) -> None:
+    rows.begin()
+    least = e.splat_index(e.b.trunc(a.k, I32))
+    parted = e.b.icmp_signed(">", a.length, e.i64(rows.room))
+
+    def bit(number: Value, bound: Value, _: Value) -> list[Value]:
+        """Sets one more bit; the 33rd turn adds 1, which is too much, and so counts what is above the bound."""
+        shift = e.b.trunc(e.min(number, 31), I32)
+        trial = e.b.add(bound, e.splat_index(e.b.lshr(ir.Constant(I32, _SIGN), shift)))
+        again = e.b.or_(parted, e.b.icmp_signed("==", number, e.i64(0)))
+
+        def part(start: Value, total: Value) -> list[Value]:
+            stop = e.min(e.add(start, rows.room), a.length)
+            e.when(again, lambda: _fetch_keys(e, rows, start, stop))
+
+            def count(i: Value, total: Value) -> list[Value]:
+                found = e.b.icmp_signed(">=", rows.vector(i, e.indices), trial)
+                return [e.b.sub(total, e.b.sext(found, e.indices))]
+
+            return e.loop(0, e.sub(stop, start), count, [total])
+
+        (total,) = e.loop(0, a.length, part, [e.splat_index(0)], step=rows.room)
+        return [e.b.select(e.b.icmp_signed(">=", total, least), trial, bound), total]
+
+    bound, larger = e.loop(0, 33, bit, [e.splat_index(-_SIGN), e.splat_index(0)])
+    e.store_vector(bound, bounds)
+    e.store_vector(e.b.sub(least, larger), bounds, e.lanes)
+    e.loop(0, rows.count, lambda lane: _take(e, a, rows, lane, bounds, aside))
+
+
+def _fetch_keys(e: Emitter, rows: _Rows, start: Value, stop: Value) -> None:
+    rows.fetch(start, stop)
+
+    def key(i: Value) -> None:
+        e.store_vector(_key(e, rows.vector(i)), rows.scratch, e.mul(i, e.lanes))
+
+    e.loop(0, e.sub(stop, start), key)
+
+
+def _take(e: Emitter, a: Arguments, rows: _Rows, lane: Value, bounds: Value, aside: Value) -> None:
+    """Of a row all that is above its bound, and as many equal to it as there is room for."""
+    x, y = rows.row(lane), e.at(a.y, e.mul(e.add(rows.first, lane), a.k))
+    bound, room = e.load(bounds, lane, I32), e.load(bounds, e.add(lane, e.lanes), I32)
+
+    def one(i: Value, place: Value, room: Value) -> list[Value]:
+        value = e.load(x, i)
+        key = _key(e, value)
+        equal = e.b.and_(e.b.icmp_signed("==", key, bound), e.b.icmp_signed(">", room, ir.Constant(I32, 0)))
+        taken = e.b.or_(e.b.icmp_signed(">", key, bound), equal)
+        # Written and forgotten unless taken; past the last place it is written elsewhere.
+        e.store(value, e.b.select(e.b.icmp_signed("<", place, a.k), e.at(y, place), aside))
+        return [e.b.add(place, e.b.zext(taken, I64)), e.b.sub(room, e.b.zext(equal, I32))]
+
+    e.loop(0, a.length, one, [e.i64(0), room])
+
+
+def _key(e: Emitter, value: Value) -> Value:
+    """i32 in the order of the numbers: 0 and −0 are equal, NaN is above ∞; of floats or of a vector of them."""
+    single = value.type == F32
+    kind, zero = (I32, e.f32(0.0)) if single else (e.indices, e.splat(0.0))
+
+    def number(n: int) -> Value:
+        return ir.Constant(I32, n) if single else e.splat_index(n)
+
+    bits = e.b.bitcast(e.b.fadd(value, zero), kind)
+    key = e.b.xor(bits, e.b.lshr(e.b.ashr(bits, number(31)), number(1)))
+    return e.b.select(e.b.fcmp_unordered("uno", value, value), number(_INFINITY + 1), key)
+
+
+FEW_LARGEST = Family("the few largest", POINTERS, NUMBERS, _write_few)
+MANY_LARGEST = Family("the many largest", POINTERS, NUMBERS, _write_many)

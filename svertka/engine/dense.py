@@ -68,7 +68,7 @@ def prepare_block(
         if (order == OUTSIDE).any() or len(np.unique(order)) != order.size or pooled > 4 or residual is not None:
             return "only windows of at most 4 places that don't overlap are pooled within the convolution"
     sources = sources.reshape(-1, sources.shape[-1])
-    part = _Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
+    part = Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
     runs, inputs = _runs(operation, x)
     largest = x.shape[0] * max(x[0].numel(), weight.shape[0] * len(part.sources))
     if not runs and len(part.sources) <= _SMALL and largest < _MOST:
@@ -76,7 +76,9 @@ def prepare_block(
     kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
     part.runs = runs
     last = channels_last(x) or channels_last(weight)
-    return Runner(operation, kernel, [part], x, weight.shape[0], last, schedule)
+    shape = (x.shape[0], weight.shape[0], *operation.output_size(size))
+    row = operation.windows[-1].size if runs else 0
+    return Runner(kernel, [part], x, shape, last, groups=operation.groups, row=row, schedule=schedule)
 
 
 def _runs(operation: spec.ConvolutionBlock, x: Tensor) -> tuple[str, int]:
@@ -110,7 +112,10 @@ def prepare_transposed(
         return reason
     kernel = Dense(weight.shape[0] // operation.groups, weight.shape[1], Epilogue(bias=bias is not None))
     last = channels_last(x) or channels_last(weight)
-    return Runner(operation, kernel, _phases(operation, x), x, outputs, last, schedule)
+    shape = (x.shape[0], outputs, *operation.output_size(x.shape[2:]))
+    sources = geometry.sources(operation.windows, x.shape[2:]).reshape(*shape[2:], -1)
+    parts = phases(sources, tuple(window.window.stride for window in operation.windows))
+    return Runner(kernel, parts, x, shape, last, groups=operation.groups, transposed=True, schedule=schedule)
 
 
 def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
@@ -122,51 +127,60 @@ def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
     return ""
 
 
-class _Part:
-    """Some of the outputs, with the taps that they see: sources [outputs, taps]; `places` of None are all, in order."""
+class Part:
+    """Some of the outputs, with the taps that they see.
+
+    Args:
+        sources: int64 [outputs, taps].
+        places: which outputs these are; None if they are all, in order.
+        taps: which of the kernel's taps, in row-major order.
+        added: whether the sums are added to what stands there already.
+    """
 
     runs = ""
     images_apart = True
 
-    def __init__(self, sources: Any, places: Any, taps: Any) -> None:
+    def __init__(self, sources: Any, places: Any, taps: Any, added: bool = False) -> None:
         self.sources, self.places, self.taps = sources, places, tuple(int(tap) for tap in taps)
+        self.added = added
 
-    def of_batch(self, images: int, inputs: int) -> _Part:
+    def of_batch(self, images: int, inputs: int) -> Part:
         """The same for so many images as one, which lie one after the other."""
         first = np.arange(images)[:, None, None] * inputs
         sources = np.where(self.sources == OUTSIDE, OUTSIDE, self.sources + first)
-        part = _Part(sources.reshape(-1, sources.shape[-1]), None, self.taps)
+        part = Part(sources.reshape(-1, sources.shape[-1]), None, self.taps)
         part.images_apart = False
         return part
 
 
-def _phases(operation: spec.TransposedConvolution, x: Tensor) -> list[_Part]:
-    size, sizes = x.shape[2:], tuple(window.size for window in operation.windows)
-    out_size = operation.output_size(size)
-    sources = geometry.sources(operation.windows, size).reshape(*out_size, *sizes)
-    everywhere = np.arange(math.prod(out_size)).reshape(out_size)
-    kernel = np.arange(math.prod(sizes)).reshape(sizes)
-    strides = tuple(window.window.stride for window in operation.windows)
+def phases(sources: Any, strides: tuple[int, ...]) -> list[Part]:
+    """The parts of an index map [*output size, taps]: outputs at the same place modulo the strides see the same taps."""
+    places = np.arange(math.prod(sources.shape[:-1])).reshape(sources.shape[:-1])
     parts = []
     for phase in np.ndindex(*strides):
         outputs = tuple(slice(first, None, step) for first, step in zip(phase, strides, strict=True))
-        if everywhere[outputs].size == 0:
+        if places[outputs].size == 0:
             continue
-        here = sources[outputs].reshape(everywhere[outputs].size, kernel.size)
+        here = sources[outputs].reshape(-1, sources.shape[-1])
         taps = np.flatnonzero((here != OUTSIDE).any(axis=0))
-        parts.append(_Part(here[:, taps], everywhere[outputs].reshape(-1), taps))
+        parts.append(Part(here[:, taps], places[outputs].reshape(-1), taps))
+    if len(parts) == 1:
+        parts[0].places = None
     return parts
-
-
-def _tables(operation: Any, part: _Part, x: Tensor, outputs: int, multiple: int, pooled: int) -> Tables:
-    if not part.runs:
-        return tables(part.sources, part.places, x.shape[1], outputs, multiple, pooled)
-    plane = math.prod(x.shape[2:]) if part.runs == "first" else 0
-    return run_tables(part.sources, operation.windows[-1].size, x.shape[1], plane, outputs, multiple, pooled)
 
 
 class Runner:
     """A dense convolution on inputs of one shape: a launch for each part.
+
+    Args:
+        kernel: what a part computes, but for the layout of y.
+        parts: which together make the whole.
+        x: like the input: its shape and strides.
+        shape: of the output, [N, outputs, *size].
+        last: the output's channels are neighbours.
+        groups, transposed: how the weight is read, see `Packing`.
+        row: taps of a row, where these are one.
+        schedule: forces one.
 
     Attributes:
         detail: for the report.
@@ -175,40 +189,42 @@ class Runner:
 
     def __init__(
         self,
-        operation: Any,
         kernel: Dense,
-        parts: list[_Part],
+        parts: list[Part],
         x: Tensor,
-        outputs: int,
+        shape: tuple[int, ...],
         last: bool,
-        schedule: DenseSchedule | None,
+        *,
+        groups: int,
+        transposed: bool = False,
+        row: int = 0,
+        schedule: DenseSchedule | None = None,
     ) -> None:
         self.runs = parts[0].runs
-        self.transposed = isinstance(operation, spec.TransposedConvolution)
-        self.shape = (x.shape[0], outputs, *operation.output_size(x.shape[2:]))
-        self.last = last
-        self.either = outputs == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
+        self.transposed, self.shape, self.last, self.groups, self.row = transposed, shape, last, groups, row
+        self.either = shape[1] == 1 or math.prod(shape[2:]) == 1  # both formats have the same order
         whole = len(parts) == 1 and parts[0].places is None and parts[0].images_apart
-        kernel = replace(kernel, planes=whole and not self.last and not self.either)
-        self.direct = self.last or self.either or kernel.planes
+        kernel = replace(kernel, planes=whole and not last and not self.either)
+        self.direct = last or self.either or kernel.planes
         self.zeros = constant_line(max(kernel.inputs, 16))
-        self.parts = [self._launch(operation, kernel, part, x, outputs, schedule) for part in parts]
+        self.parts = [self._launch(kernel, part, x, schedule) for part in parts]
         chosen = self.parts[0][0].schedule
         self.detail = f"dense, tile of {chosen.pixels} pixels × {chosen.vectors} vectors"
 
     def _launch(
-        self, operation: Any, kernel: Dense, part: _Part, x: Tensor, outputs: int, schedule: DenseSchedule | None
-    ) -> tuple[Launch, Tables, Packing, Packing]:
-        target, groups = host(), operation.groups
+        self, kernel: Dense, part: Part, x: Tensor, schedule: DenseSchedule | None
+    ) -> tuple[Launch, Tables, Packing, Packing, bool]:
+        target, groups, outputs = host(), self.groups, self.shape[1]
+        if part.added:
+            kernel = replace(kernel, epilogue=replace(kernel.epilogue, residual=True))
         pixels, taps = part.sources.shape
         if part.runs:
             taps = taps * x.shape[1] // kernel.inputs
-        if schedule is None:
-            schedule = schedule_for(kernel, target, taps, pixels)
+        self.question = (kernel, target, taps, pixels)
+        schedule = schedule or schedule_for(*self.question)
         if not taps:  # only the epilogue is left, which the last part of a sum does: let there be one
             schedule = replace(schedule, block_taps=0, block_inputs=0)
-        self.question = (kernel, target, taps, pixels)
-        table = _tables(operation, part, x, outputs, schedule.pixels, kernel.pooled)
+        table = self._tables(part, x, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
         images = x.shape[0] if part.images_apart else 1
         pixel_tasks = math.ceil(pixels / (schedule.pixels * schedule.tiles))
@@ -229,7 +245,13 @@ class Runner:
         )
         read = tuple(range(taps)) if part.runs else part.taps
         packing = same(Packing(groups, blocks, schedule.vectors * target.lanes, read, self.transposed, part.runs))
-        return launch, table, packing, packing.of_line()
+        return launch, table, packing, packing.of_line(), part.added
+
+    def _tables(self, part: Part, x: Tensor, multiple: int, pooled: int) -> Tables:
+        if not part.runs:
+            return tables(part.sources, part.places, x.shape[1], self.shape[1], multiple, pooled)
+        plane = math.prod(x.shape[2:]) if part.runs == "first" else 0
+        return run_tables(part.sources, self.row, x.shape[1], plane, self.shape[1], multiple, pooled)
 
     def __call__(
         self,
@@ -243,12 +265,13 @@ class Runner:
         residual = None if residual is None else with_channels_last(residual, "residual")
         y = empty(self.shape, self.last) if self.direct else scratch(self.shape, "y")
         zeros = self.zeros.data_ptr()
-        for launch, table, packing, line in self.parts:
+        for launch, table, packing, line, added in self.parts:
             packed = packed_weight(weight, packing)
             biases = None if bias is None else packed_weight(bias, line)
             scales = None if scale is None else packed_weight(scale, line)
             launch(
                 x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), table.offsets.data_ptr(),
-                table.places.data_ptr(), address(biases), address(scales), address(residual), address(table.gathers),
+                table.places.data_ptr(), address(biases), address(scales), address(y if added else residual),
+                address(table.gathers),
             )  # fmt: skip
         return y if self.direct else contiguous(y)

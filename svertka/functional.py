@@ -64,6 +64,8 @@ def _explain(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None)
     if weight is None:
         return
     match operation:
+        case spec.SegmentPool():  # which has no weight, but boundaries
+            return
         case spec.Convolution() | spec.ConvolutionBlock():
             expected = weight.shape[1] * operation.groups
         case spec.TransposedConvolution():
@@ -159,6 +161,12 @@ def segments_spec(kind: type[spec.Operation[Any]], count: int | None) -> spec.Op
 def k_max_spec(k: int) -> spec.KMaxPool:
     """The spec of a k-max pooling."""
     return spec.KMaxPool(spec.segments(1, 1), k)
+
+
+@remembered
+def segment_pool_spec(kind: str) -> spec.SegmentPool:
+    """The spec of a pooling between boundaries."""
+    return spec.SegmentPool(spec.segments(1, 1), kind)
 
 
 @remembered
@@ -475,7 +483,10 @@ def dynamic_pool1d(
             f"boundaries are [N, segments − 1] for an input [N, C, L], but got {list(boundaries.shape)} "
             f"for {list(input.shape)}"
         )
-    return portable.segment_pool(input, boundaries, kind)
+    operation = segment_pool_spec(kind)
+    if has_torch_function((input, boundaries)):  # who watches sees what it is composed of
+        return portable.run(operation, input, boundaries)  # type: ignore[no-any-return]
+    return run(operation, input, boundaries)  # type: ignore[no-any-return]
 
 
 def _adaptive_max_pool(ndim: int, input: Tensor, output_size: Any, return_indices: bool = False) -> Any:

@@ -326,14 +326,13 @@ def _k_max(operation: spec.KMaxPool, x: Tensor) -> Tensor:
     return x.gather(-1, order.sort(dim=-1).values)
 
 
-def segment_pool(x: Tensor, boundaries: Tensor, kind: str) -> Tensor:
-    """Maximum or mean of [N, C, L] over the segments that `boundaries`, int64 [N, S − 1], cut out of each sample."""
+def _segments(operation: spec.SegmentPool, x: Tensor, boundaries: Tensor) -> Tensor:
     length = x.shape[-1]
     edges = F.pad(F.pad(boundaries, (1, 0), value=0), (0, 1), value=length)
     place = torch.arange(length, device=x.device)
     inside = (place >= edges[:, :-1, None]) & (place < edges[:, 1:, None])  # [N, S, L]
     taps, inside = x[:, :, None, :], inside[:, None]
-    if kind == "max":
+    if operation.kind == "max":
         return taps.masked_fill(~inside, _lowest(x.dtype)).max(-1).values
     return taps.masked_fill(~inside, 0.0).sum(-1) / inside.sum(-1)
 
@@ -349,5 +348,6 @@ _RUN: dict[type, Callable[..., Any]] = {
     spec.WeightedPool: _weighted,
     spec.StochasticPool: _stochastic,
     spec.KMaxPool: _k_max,
+    spec.SegmentPool: _segments,
     spec.Pad: _pad,
 }

@@ -152,6 +152,17 @@ class KMaxPool(Operation[PoolWindow]):
 
 
 @dataclass(frozen=True)
+class SegmentPool(Operation[PoolWindow]):
+    """The maximum or mean of each part of the whole axis, cut at boundaries that every sample brings along.
+
+    Args:
+        kind: "max" or "average".
+    """
+
+    kind: str = "max"
+
+
+@dataclass(frozen=True)
 class Pad(Operation[Window]):
     """A window of one tap: the padded input itself; `value` stands outside in mode "zeros"."""
 

@@ -42,6 +42,7 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.WeightedPool: _from("pools", "prepare_weighted"),
     spec.StochasticPool: _from("pools", "prepare_stochastic"),
     spec.KMaxPool: _from("kmax", "prepare_k_max"),
+    spec.SegmentPool: _from("segments", "prepare_segments"),
     spec.Unshared: _from("unshared", "prepare_unshared"),
     spec.Pad: _from("pad", "prepare_pad"),
 }
@@ -89,7 +90,7 @@ def using(name: str) -> Iterator[None]:
 def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]) -> Any:
     """The operation's result by a kernel, or NotImplemented; x is [N, C, *size]."""
     chosen = engine()
-    reason = "the portable engine was asked for" if chosen == "portable" else _unfit(x, tensors)
+    reason = "the portable engine was asked for" if chosen == "portable" else _unfit(operation, x, tensors)
     if not reason:
         settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
         key: tuple[Any, ...] = (id(operation), settings, x.shape, x.stride())
@@ -130,7 +131,7 @@ def prepared() -> list[tuple[Any, Any, list[Any]]]:
 
 def path(operation: Any, x: Tensor, *tensors: Tensor | None) -> Call:
     """Which path a call with these tensors takes, without making it."""
-    reason = "the portable engine was asked for" if engine() == "portable" else _unfit(x, tensors)
+    reason = "the portable engine was asked for" if engine() == "portable" else _unfit(operation, x, tensors)
     if reason:
         return Call(operation, tuple(x.shape), PORTABLE, reason)
     return _prepared(operation, x, tensors, {})[2].call
@@ -145,7 +146,7 @@ def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[An
     return runner, operation, tally(call)
 
 
-def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
+def _unfit(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
     """Why the kernels can't take these tensors; "" if they can."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return "it is being traced"
@@ -157,7 +158,7 @@ def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
     for tensor in (x, *tensors):
         if tensor is None:
             continue
-        if tensor.dtype is not torch.float32:
+        if tensor.dtype is not torch.float32 and (tensor is x or tensor.dtype is not _BESIDE.get(type(operation))):
             return f"{str(tensor.dtype).removeprefix('torch.')} is computed by torch"
         if not tensor.is_cpu:
             return f"it is on {tensor.device.type}"
@@ -172,4 +173,5 @@ def _unfit(x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
     return ""
 
 
+_BESIDE = {spec.SegmentPool: torch.int64}  # what may stand beside x, if not float32
 _PLAIN, _STRIDED = (Tensor, torch.nn.Parameter), torch.strided

@@ -15,18 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llvmlite import ir
 
 from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
 from svertka.kernels.family import Family
-from svertka.kernels.transpose import transposed
+from svertka.kernels.rows import SCRATCH, Rows
 
 POINTERS = ("x", "y")
 NUMBERS = ("rows", "length", "k", "groups", "groups_in_task")
 MOST_FEW = 8  # k that are kept in registers; each has a kernel of its own
-_SCRATCH = 16384  # numbers
 _CHUNK = 128  # positions
 _SIGN, _INFINITY = 0x80000000, 0x7F800000  # bits
 Above = Callable[[Value, Value], Value]
@@ -44,59 +42,8 @@ class ManyLargest:
     """The second way; k is a number of the call."""
 
 
-class _Rows:
-    """A group of rows, one in each lane; those that are missing at the end are the last one."""
-
-    def __init__(self, e: Emitter, a: Arguments, group: Value, positions: int) -> None:
-        self.e, self.length, self.room = e, a.length, positions
-        self.scratch = e.array(positions * e.lanes)
-        self.first = e.mul(group, e.lanes)
-        self.count = e.min(e.sub(a.rows, self.first), e.lanes)
-        self._rows = e.array(e.lanes, I64)
-        self._x = a.x
-
-    def begin(self) -> None:
-        """Notes where the rows begin."""
-        e = self.e
-        for lane in range(e.lanes):
-            row = e.add(self.first, e.min(lane, e.sub(self.count, 1)))
-            e.store(e.mul(row, self.length), self._rows, lane)
-
-    def row(self, lane: Value) -> Value:
-        """The address of a row."""
-        return self.e.at(self._x, self.e.load(self._rows, lane, I64))
-
-    def fetch(self, first: Value, last: Value) -> None:
-        """Brings positions [first, last) of all rows to scratch: position i to vector i − first."""
-        e = self.e
-
-        def block(position: Value) -> None:
-            position = e.min(position, e.sub(last, e.lanes))  # the last one may overlap the one before
-            rows = [e.load_vector(self.row(e.i64(lane)), position) for lane in range(e.lanes)]
-            for i, vector in enumerate(transposed(e, rows)):
-                e.store_vector(vector, self.scratch, e.mul(e.add(e.sub(position, first), i), e.lanes))
-
-        def single(lane: Value) -> None:
-            row = self.row(lane)
-
-            def position(i: Value) -> None:
-                e.store(e.load(row, i), self.scratch, e.add(e.mul(e.sub(i, first), e.lanes), lane))
-
-            e.loop(first, last, position)
-
-        def blocks() -> tuple[()]:
-            e.loop(first, last, block, step=e.lanes)
-            return ()
-
-        def singles() -> tuple[()]:
-            e.loop(0, e.lanes, single)
-            return ()
-
-        e.choose(e.b.icmp_signed(">=", e.sub(last, first), e.i64(e.lanes)), blocks, singles)
-
-    def vector(self, i: Value, kind: Any = None) -> Value:
-        """The i-th vector in scratch."""
-        return self.e.load_vector(self.scratch, self.e.mul(i, self.e.lanes), kind=kind)
+def _rows(e: Emitter, a: Arguments, group: Value, positions: int) -> Rows:
+    return Rows(e, a.x, a.length, e.mul(group, e.lanes), a.rows, positions)
 
 
 def _each_group(e: Emitter, a: Arguments, task: Value, write: Callable[[Value], None]) -> None:
@@ -106,12 +53,10 @@ def _each_group(e: Emitter, a: Arguments, task: Value, write: Callable[[Value], 
 
 def _write_few(spec: FewLargest, _schedule: None, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
     a = Arguments(e, slots, POINTERS, NUMBERS)
-    _each_group(e, a, task, lambda group: _few_largest(spec.k, e, a, _Rows(e, a, group, _CHUNK)))
+    _each_group(e, a, task, lambda group: _few_largest(spec.k, e, a, _rows(e, a, group, _CHUNK)))
 
 
-def _few_largest(k: int, e: Emitter, a: Arguments, rows: _Rows) -> None:
-    rows.begin()
-
+def _few_largest(k: int, e: Emitter, a: Arguments, rows: Rows) -> None:
     def chunk(start: Value, *carried: Value) -> list[Value]:
         rows.fetch(start, e.min(e.add(start, _CHUNK), a.length))
         count = e.min(e.sub(a.length, start), _CHUNK)
@@ -167,11 +112,10 @@ def _with_nan(e: Emitter) -> Above:
 def _write_many(_: ManyLargest, _schedule: None, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
     a = Arguments(e, slots, POINTERS, NUMBERS)
     bounds, aside = e.array(2 * e.lanes, I32), e.array(1)
-    _each_group(e, a, task, lambda group: _many_largest(e, a, _Rows(e, a, group, _SCRATCH // e.lanes), bounds, aside))
+    _each_group(e, a, task, lambda group: _many_largest(e, a, _rows(e, a, group, SCRATCH // e.lanes), bounds, aside))
 
 
-def _many_largest(e: Emitter, a: Arguments, rows: _Rows, bounds: Value, aside: Value) -> None:
-    rows.begin()
+def _many_largest(e: Emitter, a: Arguments, rows: Rows, bounds: Value, aside: Value) -> None:
     least = e.splat_index(e.b.trunc(a.k, I32))
     parted = e.b.icmp_signed(">", a.length, e.i64(rows.room))
 
@@ -200,7 +144,7 @@ def _many_largest(e: Emitter, a: Arguments, rows: _Rows, bounds: Value, aside: V
     e.loop(0, rows.count, lambda lane: _take(e, a, rows, lane, bounds, aside))
 
 
-def _fetch_keys(e: Emitter, rows: _Rows, start: Value, stop: Value) -> None:
+def _fetch_keys(e: Emitter, rows: Rows, start: Value, stop: Value) -> None:
     rows.fetch(start, stop)
 
     def key(i: Value) -> None:
@@ -209,7 +153,7 @@ def _fetch_keys(e: Emitter, rows: _Rows, start: Value, stop: Value) -> None:
     e.loop(0, e.sub(stop, start), key)
 
 
-def _take(e: Emitter, a: Arguments, rows: _Rows, lane: Value, bounds: Value, aside: Value) -> None:
+def _take(e: Emitter, a: Arguments, rows: Rows, lane: Value, bounds: Value, aside: Value) -> None:
     """Of a row all that is above its bound, and as many equal to it as there is room for."""
     x, y = rows.row(lane), e.at(a.y, e.mul(e.add(rows.first, lane), a.k))
     bound, room = e.load(bounds, lane, I32), e.load(bounds, e.add(lane, e.lanes), I32)

@@ -86,7 +86,8 @@ def choose_channelwise(spec: Channelwise, target: Target, columns: int) -> Chann
     if not spec.taps:
         return ChannelwiseSchedule(lanes, 1, widest)
     vectors = 1 if "weight" in combination.required else widest  # weights serve all pixels of a tile
-    most = max((8 if target.registers >= 32 else 6) // (vectors * combination.states), 1)
+    kept = 6 if target.registers < 32 else 14 if spec.taps >= 7 and vectors == 1 else 8
+    most = max(kept // (vectors * combination.states), 1)
     pixels = min(range(most, most // 2, -1), key=lambda pixels: -(-columns // pixels) * (pixels + 3))
     return ChannelwiseSchedule(lanes, min(pixels, columns), vectors)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache as once
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite
 
@@ -17,6 +17,7 @@ import svertka
 from svertka.jit import cache
 from svertka.kernels.target import Target
 
+R = TypeVar("R")
 RUN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 # Of LLVM's pipelines the first level makes the same code of these kernels as the second, in four fifths of the time.
 # Loops are unrolled and vectors written by the kernels themselves.
@@ -62,15 +63,13 @@ def compile_object(text: str, target: Target) -> bytes:
         RuntimeError: LLVM's message, if the IR is not well formed.
     """
     with _lock:
-        machine = _machine(target)
-        return bytes(machine.emit_object(_optimised(text, machine)))
+        return _emitted(text, target, lambda machine, module: bytes(machine.emit_object(module)))
 
 
 def assembly(text: str, target: Target) -> str:
     """The optimised machine code of a module's IR, as text to read."""
     with _lock:
-        machine = _machine(target)
-        return str(machine.emit_assembly(_optimised(text, machine)))
+        return _emitted(text, target, lambda machine, module: str(machine.emit_assembly(module)))
 
 
 def load(text: str, target: Target, name: str = "kernel") -> Loaded:
@@ -157,15 +156,19 @@ def _machine(target: Target) -> Any:
     )
 
 
-def _optimised(text: str, machine: Any) -> Any:
-    llvm = _llvm()
+def _emitted(text: str, target: Target, emit: Callable[[Any, Any], R]) -> R:
+    """What `emit(machine, module)` makes of a module's IR, optimised.
+
+    LLVM's objects end with this function: freeing them calls LLVM, too, and needs the lock.
+    """
+    llvm, machine = _llvm(), _machine(target)
     module = llvm.parse_assembly(text)
     module.verify()
     tuning = llvm.create_pipeline_tuning_options(speed_level=1)
     tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
-    return module
+    return emit(machine, module)
 
 
 @once
@@ -176,9 +179,13 @@ def _linker() -> Any:
 
 def _link(binary: bytes, name: str, symbols: Sequence[str]) -> dict[str, int]:
     with _lock:
-        library = _llvm().JITLibraryBuilder().add_object_img(binary).add_current_process()
-        for symbol in symbols:
-            library.export_symbol(symbol)
-        tracker = library.link(_linker(), f"{name}-{len(_loaded)}")
+        tracker = _linked(binary, f"{name}-{len(_loaded)}", symbols)
         _loaded.append(tracker)
         return {symbol: int(tracker[symbol]) for symbol in symbols}
+
+
+def _linked(binary: bytes, name: str, symbols: Sequence[str]) -> Any:
+    library = _llvm().JITLibraryBuilder().add_object_img(binary).add_current_process()
+    for symbol in symbols:
+        library.export_symbol(symbol)
+    return library.link(_linker(), name)

@@ -208,3 +208,35 @@ def test_the_same_bits_for_any_number_of_threads():
     finally:
         torch.set_num_threads(before)
     assert len(results) == 1
+
+
+def test_a_fork_in_the_middle_of_compiling_leaves_a_child_that_compiles():
+    run(
+        """
+        import os, signal, threading
+        os.environ["SVERTKA_CACHE"] = "off"
+        from svertka.jit import engine
+        from svertka.kernels.target import host
+        text = "define void @run(ptr %a, i64 %n) { ret void }\\ndefine void @share(ptr %f) { ret void }"
+        engine.load(text, host())
+        going = True
+
+        def compile_on():
+            while going:
+                engine.load(text, host())
+
+        other = threading.Thread(target=compile_on)
+        other.start()
+        failed = 0
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                signal.alarm(5)  # instead of waiting forever
+                engine.load(text, host())
+                os._exit(0)
+            failed += os.waitpid(pid, 0)[1] != 0
+        going = False
+        other.join()
+        print(f"{failed} failed" if failed else "done")
+        """
+    )

@@ -53,10 +53,11 @@ class LineFiller:
     def __init__(self, e: Emitter, line: Line, a: Any, scratch: Value) -> None:
         self.e, self.line, self.a, self.scratch = e, line, a, scratch
 
-    def clear_ends(self, lines: Value) -> None:
-        """Zeros where vectors read beyond the end of a phase: numbers left there by others may be slow to compute with.
+    def clear(self, lines: Value, missing: Value) -> None:
+        """Zeros where vectors read beyond the end of a phase, and in lines that are `missing` after the band's.
 
-        Subnormal ones cost a hundred times an ordinary one's multiplication, even if nobody wants the result.
+        Numbers that others left there may be slow to compute with: subnormal ones cost a hundred times an ordinary
+        one's multiplication, even if nobody wants the result.
         """
         e = self.e
 
@@ -69,6 +70,8 @@ class LineFiller:
             e.loop(0, self.a.phases, phase)
 
         e.loop(0, lines, line)
+        first, last = self._place(lines), self._place(e.add(lines, missing))
+        e.loop(first, last, lambda place: e.store_vector(e.splat(0.0), self.scratch, place), step=e.lanes)
 
     def fill(self, plane: Value, identity: float, first: Value, lines: Value, segment: Sequence[Value]) -> None:
         """Fills the lines from a plane.

@@ -16,9 +16,7 @@ adaptive pooling), the lines and the places in them that a tap reads come from t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -117,7 +115,10 @@ class PlanesKernel:
         rows = self.spec.rows.size if self.spec.rows else 0
         line = Line(self.spec.phases, rows, self.does) if self.separable else Line(self.spec.phases, 1, None)
         filler = LineFiller(e, line, a, self.lines)
-        filler.clear_ends(e.b.select(self._flat, e.i64(1), lines))
+        tile = self.schedule.rows
+        tiles, _ = e.divmod(e.add(self.rows, tile - 1), tile)
+        missing = e.mul(e.sub(e.mul(tiles, tile), self.rows), a.row_step)
+        filler.clear(e.b.select(self._flat, e.i64(1), lines), missing)
 
         def plane(index: Value) -> None:
             source, _ = e.divmod(index, a.multiple)
@@ -141,37 +142,36 @@ class PlanesKernel:
         def row(r: Value) -> None:
             def vector(o: Value) -> None:
                 states, given = self._tile(r, o)
-                left = e.sub(outputs, o)
-                for i in range(tile):
-                    place = e.add(here, e.add(e.mul(e.add(r, i), a.y_width), o))
-                    self._when(i, r, rows, partial(self._finish, states[i], given[i], place, left))
+                place = e.add(here, e.add(e.mul(r, a.y_width), o))
+                self._finish(states, given, place, e.sub(rows, r), e.sub(outputs, o))
 
             e.loop(0, outputs, vector, step=e.lanes)
 
         e.loop(0, rows, row, step=tile)
 
-    def _when(self, i: int, r: Value, rows: Value, body: Callable[[], None]) -> None:
-        """If row r + i of the tile is one of the band's."""
-        if i == 0:
-            body()
-        else:
-            self.e.when(self.e.b.icmp_signed("<", self.e.add(r, i), rows), body)
-
-    def _finish(self, state: State, given: Given, place: Value, left: Value) -> None:
-        """Stores the results: a whole vector or, at a row's end, a part of one."""
-        e, results = self.e, self._results(state, given, place, left)
+    def _finish(self, states: list[State], given: list[Given], place: Value, rows: Value, outputs: Value) -> None:
+        """Stores the results of a tile, of which there may be fewer rows and outputs left than it has."""
+        e, targets = self.e, (self.a.y, self.a.places)
+        places = [e.add(place, e.mul(self.a.y_width, i)) for i in range(len(states))]
+        left = [outputs]
+        for i in range(1, len(states)):
+            left.append(e.b.select(e.b.icmp_signed("<", e.i64(i), rows), outputs, e.i64(0)))
+        results = [self._results(*of_row) for of_row in zip(states, given, places, left, strict=True)]
 
         def whole() -> tuple[()]:
-            for result, target in zip(results, (self.a.y, self.a.places), strict=False):
-                e.store_vector(result, target, place)
+            for values, here in zip(results, places, strict=True):
+                for value, target in zip(values, targets, strict=False):
+                    e.store_vector(value, target, here)
             return ()
 
         def part() -> tuple[()]:
-            for result, target in zip(results, (self.a.y, self.a.places), strict=False):
-                store_first(e, result, target, place, left)
+            for values, here, count in zip(results, places, left, strict=True):
+                for value, target in zip(values, targets, strict=False):
+                    store_first(e, value, target, here, count)
             return ()
 
-        e.choose(e.b.icmp_signed(">=", left, e.i64(e.lanes)), whole, part)
+        # All results are stored in either way: so none is computed later than its numbers are read, at hand no more.
+        e.choose(e.b.icmp_signed(">=", left[-1], e.i64(e.lanes)), whole, part)
 
     def _results(self, state: State, given: Given, place: Value, left: Value) -> list[Value]:
         """The results as they are stored."""
@@ -340,7 +340,7 @@ def choose_planes(combination: Combination, rows: Taps, columns: Taps | None, ou
     unrolled = (0 < taps * combination.turns <= MOST_UNROLLED, unrolled_columns > 0)
     if not isinstance(combination, WeightedSum) or outputs < 3:
         return PlanesSchedule(1, unrolled=unrolled)
-    return PlanesSchedule(4 if taps <= 25 else 2, unrolled=unrolled)
+    return PlanesSchedule(4, unrolled=unrolled)
 
 
 def _write(spec: Planes, schedule: PlanesSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

@@ -290,7 +290,7 @@ def whole_poolings(ndim):
     yield from (spec.LpPool(windows, p) for p in (2.0, INF))
 
 
-@pytest.mark.parametrize("operation", whole_poolings(2), ids=str)
+@pytest.mark.parametrize("operation", list(whole_poolings(2)), ids=str)
 def test_planes_as_a_whole(operation):
     for planes_, height, width in ((1, 1, 1), (5, 1, 17), (7, 3, 5), (300, 7, 7), (33, 13, 5), (3, 31, 41)):
         x = numbers(0, 1, planes_, height, width)

@@ -14,23 +14,30 @@ from svertka.kernels.kmax import FEW_LARGEST, MANY_LARGEST, MOST_FEW, FewLargest
 from svertka.kernels.target import host
 
 _TASK = 1 << 14  # numbers that a task reads, about
+_LONG = 512  # a row by itself
 
 
-def prepare_k_max(operation: spec.KMaxPool, x: Tensor, *, few: bool | None = None) -> Any:
-    """A runner for a k-max pooling of x; `few` forces a way."""
-    return _Runner(operation.k, x, operation.k <= MOST_FEW if few is None else few)
+def prepare_k_max(operation: spec.KMaxPool, x: Tensor, *, kernel: FewLargest | ManyLargest | None = None) -> Any:
+    """A runner for a k-max pooling of x; `kernel` forces a way."""
+    if kernel is None:
+        few = operation.k <= MOST_FEW
+        kernel = FewLargest(operation.k) if few else ManyLargest(x.shape[-1] >= _LONG)
+    return _Runner(operation.k, x, kernel)
 
 
 class _Runner:
     """A k-max pooling of inputs of one shape."""
 
-    def __init__(self, k: int, x: Tensor, few: bool) -> None:
-        self.shape, lanes = (*x.shape[:-1], k), host().lanes
+    def __init__(self, k: int, x: Tensor, kernel: FewLargest | ManyLargest) -> None:
+        few, height = isinstance(kernel, FewLargest), host().lanes
+        if kernel == ManyLargest(True):
+            height = 1
         rows, length = math.prod(x.shape[:-1]), x.shape[-1]
-        groups, groups_in_task = -(-rows // lanes), max(_TASK // (length * lanes), 1)
+        groups, groups_in_task = -(-rows // height), max(_TASK // (length * height), 1)
+        self.shape = (*x.shape[:-1], k)
         self.launch = Launch(
             FEW_LARGEST if few else MANY_LARGEST,
-            FewLargest(k) if few else ManyLargest(),
+            kernel,
             None,
             -(-groups // groups_in_task),
             rows=rows,

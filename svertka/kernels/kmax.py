@@ -6,7 +6,7 @@ Few: the k largest so far are kept in order, v_0 … v_{k−1}. With each furthe
 them, m, the last v_j = m goes, those behind it move up, and x comes last: 3 k instructions for a number of each row.
 
 Many: the k-th largest, t, bit by bit from the highest: a bit is set if at least k numbers are as large still. Then all
-above t are taken, and of those equal to it the first, until there are k.
+above t are taken, and of those equal to it the first, until there are k. Long rows go one by one instead.
 
 A task is some groups of rows.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
+from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value, shuffle
 from svertka.kernels.family import Family
 from svertka.kernels.rows import SCRATCH, Rows
 
@@ -39,7 +39,13 @@ class FewLargest:
 
 @dataclass(frozen=True)
 class ManyLargest:
-    """The second way; k is a number of the call."""
+    """The second way; k is a number of the call.
+
+    Args:
+        along: each row is a group, and its numbers go together.
+    """
+
+    along: bool
 
 
 def _rows(e: Emitter, a: Arguments, group: Value, positions: int) -> Rows:
@@ -109,15 +115,17 @@ def _with_nan(e: Emitter) -> Above:
     return lambda a, b: e.b.and_(e.b.fcmp_unordered(">", a, b), e.b.fcmp_ordered("ord", b, b))
 
 
-def _write_many(_: ManyLargest, _schedule: None, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
+def _write_many(spec: ManyLargest, _schedule: None, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
     a = Arguments(e, slots, POINTERS, NUMBERS)
+    keys = _KeysAlong if spec.along else _KeysAcross
     bounds, aside = e.array(2 * e.lanes, I32), e.array(1)
-    _each_group(e, a, task, lambda group: _many_largest(e, a, _rows(e, a, group, SCRATCH // e.lanes), bounds, aside))
+    _each_group(e, a, task, lambda group: _many_largest(e, a, keys(e, a, group), bounds, aside))
 
 
-def _many_largest(e: Emitter, a: Arguments, rows: Rows, bounds: Value, aside: Value) -> None:
+def _many_largest(e: Emitter, a: Arguments, keys: _KeysAlong | _KeysAcross, bounds: Value, aside: Value) -> None:
     least = e.splat_index(e.b.trunc(a.k, I32))
-    parted = e.b.icmp_signed(">", a.length, e.i64(rows.room))
+    room = SCRATCH // e.lanes
+    parted = e.b.icmp_signed(">", keys.vectors, e.i64(room))
 
     def bit(number: Value, bound: Value, _: Value) -> list[Value]:
         """Sets one more bit; the 33rd turn adds 1, which is too much, and so counts what is above the bound."""
@@ -126,37 +134,100 @@ def _many_largest(e: Emitter, a: Arguments, rows: Rows, bounds: Value, aside: Va
         again = e.b.or_(parted, e.b.icmp_signed("==", number, e.i64(0)))
 
         def part(start: Value, total: Value) -> list[Value]:
-            stop = e.min(e.add(start, rows.room), a.length)
-            e.when(again, lambda: _fetch_keys(e, rows, start, stop))
+            stop = e.min(e.add(start, room), keys.vectors)
+            e.when(again, lambda: keys.fetch(start, stop))
 
             def count(i: Value, total: Value) -> list[Value]:
-                found = e.b.icmp_signed(">=", rows.vector(i, e.indices), trial)
+                found = e.b.icmp_signed(">=", keys.vector(i), trial)
                 return [e.b.sub(total, e.b.sext(found, e.indices))]
 
             return e.loop(0, e.sub(stop, start), count, [total])
 
-        (total,) = e.loop(0, a.length, part, [e.splat_index(0)], step=rows.room)
+        total = keys.total(*e.loop(0, keys.vectors, part, [e.splat_index(0)], step=room))
         return [e.b.select(e.b.icmp_signed(">=", total, least), trial, bound), total]
 
     bound, larger = e.loop(0, 33, bit, [e.splat_index(-_SIGN), e.splat_index(0)])
     e.store_vector(bound, bounds)
     e.store_vector(e.b.sub(least, larger), bounds, e.lanes)
-    e.loop(0, rows.count, lambda lane: _take(e, a, rows, lane, bounds, aside))
+
+    def take(lane: Value) -> None:
+        bound, room = e.load(bounds, lane, I32), e.load(bounds, e.add(lane, e.lanes), I32)
+        _take(e, a, keys.row(lane), e.add(keys.first, lane), bound, room, aside)
+
+    e.loop(0, keys.count, take)
 
 
-def _fetch_keys(e: Emitter, rows: Rows, start: Value, stop: Value) -> None:
-    rows.fetch(start, stop)
+class _KeysAcross:
+    """The keys of a group of rows, one in each lane."""
 
-    def key(i: Value) -> None:
-        e.store_vector(_key(e, rows.vector(i)), rows.scratch, e.mul(i, e.lanes))
+    def __init__(self, e: Emitter, a: Arguments, group: Value) -> None:
+        self.e, self.vectors = e, a.length
+        self._rows = rows = _rows(e, a, group, SCRATCH // e.lanes)
+        self.first, self.count, self.row = rows.first, rows.count, rows.row
 
-    e.loop(0, e.sub(stop, start), key)
+    def fetch(self, start: Value, stop: Value) -> None:
+        """Brings vectors [start, stop) to scratch."""
+        e, rows = self.e, self._rows
+        rows.fetch(start, stop)
+        e.loop(
+            0, e.sub(stop, start), lambda i: e.store_vector(_key(e, rows.vector(i)), rows.scratch, e.mul(i, e.lanes))
+        )
+
+    def vector(self, i: Value) -> Value:
+        """The i-th one in scratch."""
+        return self._rows.vector(i, self.e.indices)
+
+    def total(self, counts: Value) -> Value:
+        """The rows' totals of what was counted in each lane."""
+        return counts
 
 
-def _take(e: Emitter, a: Arguments, rows: Rows, lane: Value, bounds: Value, aside: Value) -> None:
+class _KeysAlong:
+    """The keys of one row, one after the other; in place of those that are missing at the end stands the least."""
+
+    def __init__(self, e: Emitter, a: Arguments, group: Value) -> None:
+        self.e, self.first, self.count, self.length = e, group, e.i64(1), a.length
+        self.vectors = e.divmod(e.add(a.length, e.lanes - 1), e.lanes)[0]
+        self._x, self._scratch = e.at(a.x, e.mul(group, a.length)), e.array(SCRATCH, I32)
+
+    def row(self, _lane: Value) -> Value:
+        """The address of the row."""
+        return self._x
+
+    def fetch(self, start: Value, stop: Value) -> None:
+        """Brings vectors [start, stop) to scratch."""
+        e = self.e
+        first, last = e.mul(start, e.lanes), e.min(e.mul(stop, e.lanes), self.length)
+        whole = e.divmod(last, e.lanes)[0]
+        beyond = e.sub(e.mul(stop, e.lanes), e.lanes)
+        e.store_vector(e.splat_index(-_SIGN), self._scratch, e.sub(beyond, first))
+
+        def vector(i: Value) -> None:
+            place = e.mul(i, e.lanes)
+            e.store_vector(_key(e, e.load_vector(self._x, place)), self._scratch, e.sub(place, first))
+
+        def single(place: Value) -> None:
+            e.store(_key(e, e.load(self._x, place)), self._scratch, e.sub(place, first))
+
+        e.loop(start, whole, vector)
+        e.loop(e.mul(whole, e.lanes), last, single)
+
+    def vector(self, i: Value) -> Value:
+        """The i-th one in scratch."""
+        return self.e.load_vector(self._scratch, self.e.mul(i, self.e.lanes), kind=self.e.indices)
+
+    def total(self, counts: Value) -> Value:
+        """The row's total of what was counted in each lane, in all lanes."""
+        half = self.e.lanes // 2
+        while half:
+            counts = self.e.b.add(counts, shuffle(self.e, counts, counts, [i ^ half for i in range(self.e.lanes)]))
+            half //= 2
+        return counts
+
+
+def _take(e: Emitter, a: Arguments, x: Value, row: Value, bound: Value, room: Value, aside: Value) -> None:
     """Of a row all that is above its bound, and as many equal to it as there is room for."""
-    x, y = rows.row(lane), e.at(a.y, e.mul(e.add(rows.first, lane), a.k))
-    bound, room = e.load(bounds, lane, I32), e.load(bounds, e.add(lane, e.lanes), I32)
+    y = e.at(a.y, e.mul(row, a.k))
 
     def one(i: Value, place: Value, room: Value) -> list[Value]:
         value = e.load(x, i)

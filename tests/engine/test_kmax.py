@@ -8,9 +8,10 @@ from guarded import guarded
 from svertka import functional, portable
 from svertka.engine import kmax
 from svertka.engine.dispatch import using
-from svertka.kernels.kmax import MOST_FEW
+from svertka.kernels.kmax import MOST_FEW, FewLargest, ManyLargest
 
 LENGTHS = (1, 2, 3, 15, 16, 17, 33, 127, 128, 129, 200)
+WAYS = ("few", "across", "along")
 COUNTS = (1, 2, 3, MOST_FEW)
 
 
@@ -35,8 +36,9 @@ KINDS = {
 }
 
 
-def pooled(x, k, few):
-    return kmax.prepare_k_max(functional.k_max_spec(k), x, few=few)(x)
+def pooled(x, k, way):
+    kernel = FewLargest(k) if way == "few" else ManyLargest(way == "along")
+    return kmax.prepare_k_max(functional.k_max_spec(k), x, kernel=kernel)(x)
 
 
 def definition(x, k):
@@ -50,33 +52,33 @@ def same(result, expected):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("few", (True, False))
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("rows", (1, 5, 37))
-def test_both_ways_take_what_a_sort_takes(kind, few, rows):
+def test_each_way_takes_what_a_sort_takes(kind, way, rows):
     for length in LENGTHS:
         x = KINDS[kind](length, rows, 1, length)
-        for k in {min(k, length) for k in (*COUNTS, *(() if few else (length - 1 or 1, length)))}:
-            assert same(pooled(x, k, few), definition(x, k)), (length, k)
+        for k in {min(k, length) for k in (*COUNTS, *(() if way == "few" else (length - 1 or 1, length)))}:
+            assert same(pooled(x, k, way), definition(x, k)), (length, k)
 
 
-@pytest.mark.parametrize("length", (1024, 1025, 4097))
-def test_long_rows_come_in_parts(length):
+@pytest.mark.parametrize("way, length", [*((w, n) for w in WAYS for n in (1024, 1025, 4097)), ("along", 16385)])
+def test_long_rows_come_in_parts(way, length):
     for kind in KINDS:
         x = KINDS[kind](0, 2, 3, length)
-        assert same(pooled(x, 100, False), definition(x, 100))
-        assert same(pooled(x, 3, True), definition(x, 3))
+        k = 3 if way == "few" else 100
+        assert same(pooled(x, k, way), definition(x, k))
 
 
-@pytest.mark.parametrize("few", (True, False))
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("at_end", (False, True))
 @pytest.mark.parametrize("length", (3, 16, 21, 130))
-def test_no_byte_outside_is_touched(few, at_end, length, monkeypatch):
+def test_no_byte_outside_is_touched(way, at_end, length, monkeypatch):
     empty = torch.empty
     for rows in (1, 16, 19):
         x = guarded(with_ties(0, rows, 1, length), at_end=at_end)
         with monkeypatch.context() as patch:
             patch.setattr(torch, "empty", lambda shape: guarded(empty(shape), at_end=at_end))
-            result = pooled(x, 3, few)
+            result = pooled(x, 3, way)
         assert same(result, definition(x, 3))
 
 
@@ -95,8 +97,7 @@ def test_the_same_bits_for_any_number_of_threads():
     try:
         for threads in (1, 2, 3, 8):
             torch.set_num_threads(threads)
-            results.append(pooled(x, 3, True))
-            assert same(pooled(x, 3, False), results[0])
+            results += [pooled(x, 3, way) for way in WAYS]
     finally:
         torch.set_num_threads(before)
     assert all(same(result, results[0]) for result in results)

@@ -83,9 +83,14 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def milliseconds(seconds: float) -> str:
-    """In three digits, at least down to a microsecond."""
+    """Down to a microsecond, in no more than six characters."""
     value = 1000 * seconds
     return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def digits(ratio: float) -> str:
+    """Down to hundredths, in no more than four characters."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -156,7 +161,7 @@ def times(results: Sequence[Result], peers: Sequence[str]) -> tuple[Line, Iterat
                 else "–"
                 for peer in peers
             ]
-            ratio = f"{best[1]:.2f}" if best else "–"
+            ratio = digits(best[1]) if best else "–"
             yield result.row.group, (result.row.name, str(result.batch), *cells, ratio)
 
     return ("ms", "N", *(HEADS[peer] for peer in peers), "ratio"), lines()

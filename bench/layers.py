@@ -22,7 +22,7 @@ from layer_table import HEADS, Result, as_data, markdown, show
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-DEFAULT = ("ours", "ours-nchw", "torch", "torch-last", "onnxruntime", "openvino", "mnn")
+DEFAULT = ("ours", "ours-nchw", "torch", "torch-last", "onnxruntime", "openvino", "mnn", "ncnn")
 HERE = Path(__file__).parent
 PATIENCE = 300.0  # seconds for an answer
 

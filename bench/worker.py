@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from checking import error, fault
 from layer_rows import ROWS, arrays
+from ncnn_runtime import Ncnn
 from peers import (
     NOT_HERE,
     Call,
@@ -46,6 +47,7 @@ PEERS = {
     "torch-last": TorchLast,
     "inductor": Inductor,
     **RUNTIMES,
+    "ncnn": Ncnn,
 }
 TRIAL, WARM_UP = 0.02, 0.004  # seconds
 

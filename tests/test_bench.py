@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
 from checking import TOLERANCE, fault
 from layer_rows import ROWS, Arrays, Row, arrays, chosen
-from layer_table import Result, geometric_mean, markdown, milliseconds, missing, ours, rejected, summary, times
+from layer_table import Result, digits, geometric_mean, markdown, milliseconds, missing, ours, rejected, summary, times
 
 CONV = Row("g", "conv", "conv", 4, (5, 5), outputs=6, kernel=3, padding=1)
 DRAW = Row("g", "draw", "stochastic", 2, (8, 8), kernel=2, stride=2)
@@ -73,6 +73,7 @@ def test_what_is_missing_is_told() -> None:
 def test_numbers() -> None:
     assert geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
     assert [milliseconds(s) for s in (1.234e-6, 0.01234, 1.234)] == ["0.001", "12.34", "1234"]
+    assert [digits(ratio) for ratio in (0.016, 1.0, 12.34, 757.5)] == ["0.02", "1.00", "12.3", "758"]
     assert "Fastest in 1 of 2 rows" in summary([result(ours=[1.0], mnn=[2.0]), result(ours=[1.0], mnn=[0.5])])
 
 

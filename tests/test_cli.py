@@ -176,7 +176,7 @@ def test_files_of_the_system_are_told_in_a_sentence(run: Callable[..., Result], 
 def test_help_and_version_do_not_import_torch() -> None:
     code = (
         "import sys\nfrom svertka.cli import app\n"
-        "commands = ('train', 'evaluate', 'predict', 'summary')\n"
+        "commands = ('train', 'evaluate', 'predict', 'summary', 'doctor', 'cache')\n"
         "for arguments in (['--version'], ['--help'], *([command, '--help'] for command in commands)):\n"
         "    app(arguments, standalone_mode=False)\n"
         "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules), 'help is slow'"

@@ -212,7 +212,7 @@ class _Runner:
             regular, start = {"taps": row.size, "stride": row.stride, "dilation": row.dilation}, row.at(size[-1]).offset
         activation = getattr(operation, "activation", None)
         epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
-        kernel = Channelwise(combination, channels, epilogue, deep=axes[0].taps > 1, **regular)
+        kernel = Channelwise(combination, channels, epilogue, deep=operation.ndim == 3, **regular)
         schedule = schedule or choose_channelwise(kernel, target, axes[2].outputs)
         if schedule.pixels > axes[2].outputs or schedule.vectors * min(schedule.lanes, channels) > channels:
             raise ValueError(f"{schedule} is larger than a row of {axes[2].outputs} outputs of {channels} channels")

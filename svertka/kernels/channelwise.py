@@ -49,7 +49,7 @@ class Channelwise:
         channels: of the input and the output.
         epilogue: for weighted sums.
         taps, stride, dilation: of the windows along a row; 0 taps: their number varies.
-        deep: the window has more than one tap on the first axis.
+        deep: there are three axes, the first of which may have more than one tap and padding.
     """
 
     combination: Combination

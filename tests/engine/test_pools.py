@@ -150,6 +150,13 @@ def test_windows_of_varying_length(ndim, overlap, channels, kind, seed, data):
     assert_sums_near(prepared(mean, x), lambda x: reference.run(mean, x), x, roundings=math.prod(size) + 2)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_window_of_one_tap_may_lie_on_the_padding(axis):
+    padding = tuple((1, 2) if a == axis else (0, 0) for a in range(3))
+    windows, x = spec.windows(3, 1, 1, padding), last(numbers((2, 5, 1, 2, 3), 0, FLOAT))
+    assert_near(prepared(spec.MaxPool(windows), x), reference.max_pool(x, windows)[0])
+
+
 def test_the_comparison_notices_a_wrong_kernel():
     x, windows = last(numbers((2, 8, 9, 9), 0, FLOAT)), spec.windows(2, 3, 2, 1)
     shifted = spec.windows(2, 3, 2, ((0, 2), (1, 1)))

@@ -151,8 +151,18 @@ def _many_largest(e: Emitter, a: Arguments, keys: _KeysAlong | _KeysAcross, boun
     e.store_vector(e.b.sub(least, larger), bounds, e.lanes)
 
     def take(lane: Value) -> None:
+        x, y = keys.row(lane), e.at(a.y, e.mul(e.add(keys.first, lane), a.k))
         bound, room = e.load(bounds, lane, I32), e.load(bounds, e.add(lane, e.lanes), I32)
-        _take(e, a, keys.row(lane), e.add(keys.first, lane), bound, room, aside)
+
+        def anew() -> tuple[()]:
+            _take(e, a, x, y, lambda value, _: _key(e, value), bound, room, aside)
+            return ()
+
+        def kept() -> tuple[()]:
+            _take(e, a, x, y, lambda _, i: keys.key(lane, i), bound, room, aside)
+            return ()
+
+        e.choose(parted, anew, kept)
 
     e.loop(0, keys.count, take)
 
@@ -176,6 +186,10 @@ class _KeysAcross:
     def vector(self, i: Value) -> Value:
         """The i-th one in scratch."""
         return self._rows.vector(i, self.e.indices)
+
+    def key(self, lane: Value, i: Value) -> Value:
+        """The i-th one of a row, if all are in scratch."""
+        return self.e.load(self._rows.scratch, self.e.add(self.e.mul(i, self.e.lanes), lane), I32)
 
     def total(self, counts: Value) -> Value:
         """The rows' totals of what was counted in each lane."""
@@ -216,6 +230,10 @@ class _KeysAlong:
         """The i-th one in scratch."""
         return self.e.load_vector(self._scratch, self.e.mul(i, self.e.lanes), kind=self.e.indices)
 
+    def key(self, _lane: Value, i: Value) -> Value:
+        """The i-th one of the row, if all are in scratch."""
+        return self.e.load(self._scratch, i, I32)
+
     def total(self, counts: Value) -> Value:
         """The row's total of what was counted in each lane, in all lanes."""
         half = self.e.lanes // 2
@@ -225,15 +243,18 @@ class _KeysAlong:
         return counts
 
 
-def _take(e: Emitter, a: Arguments, x: Value, row: Value, bound: Value, room: Value, aside: Value) -> None:
-    """Of a row all that is above its bound, and as many equal to it as there is room for."""
-    y = e.at(a.y, e.mul(row, a.k))
+def _take(
+    e: Emitter, a: Arguments, x: Value, y: Value, key_of: Callable[[Value, Value], Value], bound: Value, room: Value,
+    aside: Value,
+) -> None:  # fmt: skip
+    """Of a row x all that is above its bound goes to y, and as many equal to it as there is room for."""
 
     def one(i: Value, place: Value, room: Value) -> list[Value]:
         value = e.load(x, i)
-        key = _key(e, value)
-        equal = e.b.and_(e.b.icmp_signed("==", key, bound), e.b.icmp_signed(">", room, ir.Constant(I32, 0)))
-        taken = e.b.or_(e.b.icmp_signed(">", key, bound), equal)
+        key = key_of(value, i)
+        equal = e.b.icmp_signed("==", key, bound)
+        wanted = e.b.and_(equal, e.b.icmp_signed(">", room, ir.Constant(I32, 0)))
+        taken = e.b.or_(e.b.icmp_signed(">", key, bound), wanted)
         # Written and forgotten unless taken; past the last place it is written elsewhere.
         e.store(value, e.b.select(e.b.icmp_signed("<", place, a.k), e.at(y, place), aside))
         return [e.b.add(place, e.b.zext(taken, I64)), e.b.sub(room, e.b.zext(equal, I32))]

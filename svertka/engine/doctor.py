@@ -166,33 +166,36 @@ def _memory() -> Finding:
 
 @dataclass(frozen=True)
 class _Case:
-    """An operation on x [2, channels, 9, 8], the shapes of its tensors, and how often a result is rounded, about."""
+    """An operation, the shape of its input, tensors or the shapes of random ones, how often a result is rounded."""
 
     operation: Any
-    channels: int
-    shapes: tuple[tuple[int, ...], ...]
-    roundings: int
+    shape: tuple[int, ...]
+    tensors: tuple[Any, ...] = ()
+    roundings: int = 64
 
 
 def _cases() -> list[_Case]:
     """One for each kind of spec."""
-    window = spec.windows(2, 3, 2, 1)
+    window, whole = spec.windows(2, 3, 2, 1), spec.segments(1, 1)
+    transposed = spec.TransposedConvolution(spec.transposed_windows(2, 3, 2, 1))
     pooled = spec.ConvolutionBlock(
         spec.windows(2, 3, 1, "same", mode="reflect"), 1, spec.Activation("relu"), spec.windows(2, 2, 2)
     )
     return [
-        _Case(spec.Convolution(window), 5, ((7, 5, 3, 3), (7,)), 64),
-        _Case(spec.Convolution(window, 6), 6, ((6, 1, 3, 3), (6,)), 32),
-        _Case(pooled, 5, ((7, 5, 3, 3), (7,)), 64),
-        _Case(spec.TransposedConvolution(spec.transposed_windows(2, 3, 2, 1)), 5, ((5, 7, 3, 3), (7,)), 64),
-        _Case(spec.Unshared(window), 3, ((5, 4, 7, 3, 3, 3), (5, 4, 7)), 64),
-        _Case(spec.MaxPool(window), 5, (), 0),
-        _Case(spec.MaxPool(spec.segments(2, 3)), 5, (), 0),
-        _Case(spec.AveragePool(window, count_include_pad=False), 5, (), 32),
-        _Case(spec.LpPool(window, 3.0), 5, (), 64),
-        _Case(spec.WeightedPool(window), 5, ((5, 3, 3),), 64),
-        _Case(spec.StochasticPool(window, sample=False), 5, (), 64),
-        _Case(spec.Pad(spec.pad_windows(2, (1, 2, 3, 0), "circular")), 5, (), 0),
+        _Case(spec.Convolution(window), (2, 5, 9, 8), ((7, 5, 3, 3), (7,))),
+        _Case(spec.Convolution(window, 6), (2, 6, 9, 8), ((6, 1, 3, 3), (6,))),
+        _Case(pooled, (2, 5, 9, 8), ((7, 5, 3, 3), (7,))),
+        _Case(transposed, (2, 5, 9, 8), ((5, 7, 3, 3), (7,))),
+        _Case(spec.Unshared(window), (2, 3, 9, 8), ((5, 4, 7, 3, 3, 3), (5, 4, 7))),
+        _Case(spec.MaxPool(window), (2, 5, 9, 8), (), 0),
+        _Case(spec.MaxPool(spec.segments(2, 3)), (2, 5, 9, 8), (), 0),
+        _Case(spec.AveragePool(window, count_include_pad=False), (2, 5, 9, 8)),
+        _Case(spec.LpPool(window, 3.0), (2, 5, 9, 8)),
+        _Case(spec.WeightedPool(window), (2, 5, 9, 8), ((5, 3, 3),)),
+        _Case(spec.StochasticPool(window, sample=False), (2, 5, 9, 8)),
+        _Case(spec.KMaxPool(whole, 3), (2, 5, 11), (), 0),
+        _Case(spec.SegmentPool(whole, "average"), (2, 5, 11), (torch.tensor([[1, 4], [6, 9]]),)),
+        _Case(spec.Pad(spec.pad_windows(2, (1, 2, 3, 0), "circular")), (2, 5, 9, 8), (), 0),
     ]
 
 
@@ -203,14 +206,15 @@ def self_test() -> tuple[Trial, ...]:
         _try(case, torch.Generator().manual_seed(index), name, layout)
         for index, case in enumerate(_cases())
         for name, layout in layouts.items()
+        if len(case.shape) == 4 or name == "contiguous"
     )
 
 
 def _try(case: _Case, generator: torch.Generator, layout: str, memory_format: torch.memory_format) -> Trial:
-    x = torch.randn((2, case.channels, 9, 8), generator=generator).contiguous(memory_format=memory_format)
+    x = torch.randn(case.shape, generator=generator).contiguous(memory_format=memory_format)
     # Weights of a mean are positive.
     draw: Callable[..., Tensor] = torch.rand if isinstance(case.operation, spec.WeightedPool) else torch.randn
-    tensors = [draw(shape, generator=generator) for shape in case.shapes]
+    tensors = [t if isinstance(t, Tensor) else draw(t, generator=generator) for t in case.tensors]
     name = _name(case.operation)
     before, begin, fault = report(), perf_counter(), ""
     try:
@@ -230,7 +234,8 @@ def _name(operation: Any) -> str:
     name = re.sub(r"(?<!^)(?=[A-Z])", " ", type(operation).__name__).lower()
     if getattr(operation, "groups", 1) > 1:
         return f"depthwise {name}"
-    return f"adaptive {name}" if isinstance(operation.windows[0], Segments) else name
+    adaptive = isinstance(operation, spec.MaxPool) and isinstance(operation.windows[0], Segments)
+    return f"adaptive {name}" if adaptive else name
 
 
 def _fault(result: Tensor, case: _Case, x: Tensor, tensors: Sequence[Tensor]) -> str:
@@ -249,6 +254,8 @@ def _fault(result: Tensor, case: _Case, x: Tensor, tensors: Sequence[Tensor]) ->
 
 
 def _defined(operation: Any, x: Tensor, *tensors: Tensor) -> Any:
+    if isinstance(operation, spec.SegmentPool):
+        return reference.dynamic_pool(x, tensors[0], operation.kind)
     if not isinstance(operation, spec.ConvolutionBlock):
         return reference.run(operation, x, *tensors)
     y = np.maximum(reference.run(operation.convolution, x, *tensors), 0)

@@ -14,9 +14,9 @@ from svertka.kernels.emit import FIRST, I64, POINTER, Emitter, Value
 from svertka.kernels.target import host
 
 _SUMS = 12  # that don't wait for each other: two units with five steps each, and some to spare
-_ROUNDS = 7
+_SECONDS = 0.3  # of measuring, in rounds so short that other programs leave some of them alone
 _TASKS = 64
-_TURNS = 20_000
+_TURNS = 2_000
 _BYTES = 512 << 20  # more than a core's share of any cache
 
 
@@ -73,12 +73,12 @@ def _store_sum(e: Emitter, acc: list[Value], sums: Value, task: Value) -> None:
 def _seconds(
     name: str, task: Callable[..., None], arrays: tuple[Any, ...], numbers: tuple[int, ...], number: int
 ) -> float:
-    """Of the fastest of several rounds."""
+    """Of the fastest round."""
     target = host()
     kernel = engine.load(str(parallel_module(name, target, task)), target, name)
     slots = np.array([threads.fork_address(), _TASKS, *(a.ctypes.data for a in arrays), *numbers], np.int64)
-    best = float("inf")
-    for _ in range(_ROUNDS):
+    best, start = float("inf"), perf_counter()
+    while perf_counter() - start < _SECONDS:
         begin = perf_counter()
         kernel.run(slots.ctypes.data, threads.usable(number))
         best = min(best, perf_counter() - begin)

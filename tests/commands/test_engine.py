@@ -26,6 +26,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Measures next to nothing and tries three operations."""
+    monkeypatch.setattr(speed, "_SECONDS", 1e-4)
     monkeypatch.setattr(speed, "_TURNS", 10)
     monkeypatch.setattr(speed, "_BYTES", 1 << 20)
     kinds = (spec.Convolution, spec.MaxPool, spec.Pad)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,13 @@ from svertka.kernels.combine import (
 )
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.target import host
-from svertka.window import OUTSIDE, Window
+from svertka.window import OUTSIDE, Segments, Window
 
 Table = npt.NDArray[np.int32]
 _KEEP = Window(1)
 _TASK = 1 << 17  # values of x that a task reads, about
 _FEW_TASKS = 8
+_WIDTH = 64  # channels in a task, about
 _ORDERS = (1e-2, 1e2)  # of norms; others leave the range of float32
 
 
@@ -113,6 +114,9 @@ def _prepared(
         runner = _on_planes(operation, x, *tensors, **options)
         if not isinstance(runner, str):
             return runner
+    parts = _parts(operation, combination, x) if schedule is None else 1
+    if parts > 1:
+        return _InParts(operation, x, parts)
     return _Runner(operation, combination, x, *tensors, schedule=schedule)
 
 
@@ -122,6 +126,35 @@ def _on_planes(operation: Any, x: Tensor, *tensors: Tensor | None, **options: An
     except ImportError:
         return "there are no kernels for planes"
     return prepare_planes(operation, x, *tensors, **options)
+
+
+def _parts(operation: Any, combination: Combination, x: Tensor) -> int:
+    """Into how many parts the first axis of a reduction of whole images is cut, so that there are tasks enough."""
+    whole = all(window == Segments(1) for window in operation.windows)
+    splits = isinstance(combination, Average) or combination == Maximum()
+    if not (whole and splits and channels_last(x)):
+        return 1
+    tasks = x.shape[0] * -(-x.shape[1] // _WIDTH)
+    return min(x.shape[2], x.numel() // (tasks * _TASK), -(-_FEW_TASKS // tasks))
+
+
+class _InParts:
+    """The mean or maximum of whole images: of parts of them, and then of these."""
+
+    def __init__(self, operation: Any, x: Tensor, parts: int) -> None:
+        windows = (Segments(parts, overlap=False), *operation.windows[1:])
+        parted: Any = spec.MaxPool(windows)
+        combination: Combination = Maximum()
+        if isinstance(operation, spec.AveragePool):
+            count = math.prod(x.shape[2:]) if operation.divisor is None else operation.divisor
+            parted, operation = spec.AveragePool(windows, divisor=1.0), replace(operation, divisor=count)
+            combination = Average()
+        self.first = _Runner(parted, combination, x)
+        self.second = _Runner(operation, combination, empty(self.first.shape, True))
+        self.detail = f"{self.first.detail}, images in {parts} parts"
+
+    def __call__(self, x: Tensor, *, return_indices: bool = False) -> Any:  # noqa: ARG002 (it is False)
+        return self.second(self.first(x))
 
 
 def counts_of(operation: spec.AveragePool, size: tuple[int, ...]) -> list[Any]:
@@ -151,7 +184,7 @@ def _axis(window: Any, n: int, behind: int, counts: Any) -> _Axis:
     first = np.take_along_axis(places, inside.argmax(1)[:, None], 1)
     bits = np.asarray(counts, np.float32).view(np.int32)[:, None]
     table = np.concatenate([places, first, bits], 1).astype(np.int32)
-    return _Axis(*sources.shape, torch.from_numpy(table))
+    return _Axis(sources.shape[0], sources.shape[1], torch.from_numpy(table))
 
 
 def inner_outputs(window: Any, n: int) -> tuple[int, int]:

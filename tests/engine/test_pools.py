@@ -150,6 +150,21 @@ def test_windows_of_varying_length(ndim, overlap, channels, kind, seed, data):
     assert_sums_near(prepared(mean, x), lambda x: reference.run(mean, x), x, roundings=math.prod(size) + 2)
 
 
+@pytest.mark.parametrize(("channels", "parts"), [(3, 8), (64, 8), (70, 4), (513, 1)])
+@pytest.mark.parametrize("kind", ["normal", "nan"])
+def test_large_images_are_reduced_in_parts(channels, parts, kind):
+    x = last(numbers((1, channels, 47, 4096 // channels * 8), 0, FLOAT, kind))
+    windows = spec.segments(2, 1)
+    runner = pools.prepare_max(spec.MaxPool(windows), x)
+    assert f"{parts} parts" in runner.detail or parts == 1
+    assert_near(runner(x), reference.max_pool(x, windows)[0])
+    for divisor in (None, 7):
+        mean = spec.AveragePool(windows, divisor=divisor)
+        assert_sums_near(
+            prepared(mean, x), lambda x, mean=mean: reference.run(mean, x), x, roundings=x[0, 0].numel() + 4
+        )
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_window_of_one_tap_may_lie_on_the_padding(axis):
     padding = tuple((1, 2) if a == axis else (0, 0) for a in range(3))

@@ -444,16 +444,19 @@ def k_max_pool1d(input: Tensor, k: int) -> Tensor:
     """The k largest of each sequence, in the order they stand in (Kalchbrenner et al. 2014, section 3.2).
 
     Args:
-        input: [N, C, L] or [C, L], L ≥ k.
+        input: [*, L], L ≥ k.
 
     Returns:
-        [N, C, k]; of equal values those that stand first are taken.
+        [*, k]; of equal values those that stand first are taken.
     """
     if has_torch_function((input,)):
         return handle_torch_function(k_max_pool1d, (input,), input, k)
     if not 1 <= integer(k, "k", 1) <= input.shape[-1]:
         raise GeometryError(f"k={k} of a k-max pooling must lie between 1 and the length {input.shape[-1]}")
-    return run(k_max_spec(k), input)  # type: ignore[no-any-return]
+    if input.ndim in (2, 3):
+        return run(k_max_spec(k), input)  # type: ignore[no-any-return]
+    rows = run(k_max_spec(k), input.reshape(1, -1, input.shape[-1]))
+    return rows.reshape(*input.shape[:-1], k)  # type: ignore[no-any-return]
 
 
 def dynamic_pool1d(

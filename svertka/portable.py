@@ -106,7 +106,8 @@ def _convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: T
     stride, padding, dilation = _convolved_by_torch(operation.windows, x.shape[2:])
     if padding is None:
         x, padding = pad(x, operation.windows), (0,) * operation.ndim
-    return _CONV[operation.ndim](x, weight, bias, stride, padding, dilation, operation.groups)
+    y: Tensor = _CONV[operation.ndim](x, weight, bias, stride, padding, dilation, operation.groups)
+    return y
 
 
 _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {

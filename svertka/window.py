@@ -77,6 +77,26 @@ def sources(windows: Sequence[AxisWindow], size: Sequence[int], xp: Any = np) ->
     return index
 
 
+def readers(windows: Sequence[Window], size: Sequence[int]) -> list[Any]:
+    """The N-d index map of the gradient: which outputs read each input, and by which taps.
+
+    Returns:
+        Maps int64 [*size, taps]: an output (its row-major number) that reads the input by the tap, −1 where there is
+        none. The first map has all readers but where padding repeats an input, which one tap then reads more than once.
+    """
+    axes = [window.readers(n) for window, n in zip(windows, size, strict=True)]
+    counts = [window.output_size(n) for window, n in zip(windows, size, strict=True)]
+    maps = []
+    for layer in np.ndindex(*(table.shape[2] for table in axes)):
+        index = np.zeros((1,), dtype=np.int64)
+        for table, k, count in zip(axes, layer, counts, strict=True):
+            outer, inner = index[..., None, :, None], table[:, None, :, k]
+            index = np.where((outer != OUTSIDE) & (inner != OUTSIDE), outer * count + inner, OUTSIDE)
+            index = index.reshape(*index.shape[:-2], -1)
+        maps.append(index)
+    return [maps[0], *(index for index in maps[1:] if (index != OUTSIDE).any())]
+
+
 def taps(windows: Sequence[AxisWindow], size: Sequence[int], count: str, xp: Any = np) -> Any:
     """int64 [*output size]: the taps of each output, counted on each axis by the window's method named `count`."""
     total = xp.ones((), dtype=xp.int64)
@@ -299,6 +319,18 @@ class Window:
         if isinstance(self.padding, str):
             raise GeometryError(f"padding {self.padding!r} depends on the input size: use window.at(n) first")
         return self.padding
+
+    def readers(self, n: int) -> Table:
+        """int64 [n, size, most]: the outputs that read each input by each tap, −1 where there are fewer than `most`."""
+        sources = self.sources(n)
+        outputs, tap = np.nonzero(sources != OUTSIDE)
+        pair = sources[outputs, tap] * self.size + tap
+        order = np.argsort(pair, kind="stable")
+        pair, outputs = pair[order], outputs[order]
+        rank = np.arange(len(pair)) - np.searchsorted(pair, pair)
+        found = np.full((n * self.size, int(rank.max(initial=0)) + 1), OUTSIDE, dtype=np.int64)
+        found[pair, rank] = outputs
+        return found.reshape(n, self.size, -1)
 
     def adjoint(self, n: int) -> Adjoint:
         """For each of n inputs, the (output, tap) pairs that read it, in any mode: the map of the gradient."""

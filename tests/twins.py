@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svertka import using
+
 
 def twins(ours: Any, theirs: Any, seed: int, *args: Any, **kwargs: Any) -> list[Any]:
     """Both layers."""
@@ -16,7 +18,10 @@ def twins(ours: Any, theirs: Any, seed: int, *args: Any, **kwargs: Any) -> list[
 
 
 def assert_twins(ours: Any, theirs: Any, x: Tensor, exact_gradients: bool = True) -> None:
-    """Ours is one of theirs: the same weights, which load either way, and results and gradients bit for bit."""
+    """Ours is one of theirs: the same weights, which load either way, and results and gradients bit for bit.
+
+    The portable engine computes; the kernels have tests and tolerances of their own.
+    """
     assert isinstance(ours, type(theirs))
     state = theirs.state_dict()
     assert list(ours.state_dict()) == list(state)
@@ -24,7 +29,8 @@ def assert_twins(ours: Any, theirs: Any, x: Tensor, exact_gradients: bool = True
         assert torch.equal(value, state[name])
     ours.load_state_dict(state, strict=True)
     theirs.load_state_dict(ours.state_dict(), strict=True)
-    results, gradients = zip(*(_results(layer, x) for layer in (ours, theirs)), strict=True)
+    with using("portable"):
+        results, gradients = zip(*(_results(layer, x) for layer in (ours, theirs)), strict=True)
     for mine, its in zip(*results, strict=True):
         assert mine.dtype == its.dtype
         assert torch.equal(mine.nan_to_num(), its.nan_to_num())

@@ -30,9 +30,9 @@ from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE
 
-_FEW = 8  # channels
+FEW = 8  # channels
 _SMALL = 64  # places of an output whose whole batch is one image to the kernel, so that tiles are full
-_MOST = 2**31  # what a table's int32 can count
+MOST = 2**31  # what a table's int32 can count
 
 
 def prepare_convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
@@ -71,7 +71,7 @@ def prepare_block(
     part = Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
     runs, inputs = _runs(operation, x)
     largest = x.shape[0] * max(x[0].numel(), weight.shape[0] * len(part.sources))
-    if not runs and len(part.sources) <= _SMALL and largest < _MOST:
+    if not runs and len(part.sources) <= _SMALL and largest < MOST:
         part = part.of_batch(x.shape[0], math.prod(size))
     kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
     part.runs = runs
@@ -86,7 +86,7 @@ def _runs(operation: spec.ConvolutionBlock, x: Tensor) -> tuple[str, int]:
     if not operation.windows:
         return "", 0
     row, channels = operation.windows[-1], x.shape[1]
-    if operation.groups > 1 or channels >= _FEW or row.size == 1 or row.dilation > 1:
+    if operation.groups > 1 or channels >= FEW or row.size == 1 or row.dilation > 1:
         return "", 0
     if channels_last(x) or not x.is_contiguous():
         return "last", row.size * channels
@@ -122,7 +122,7 @@ def _unfit(operation: Any, x: Tensor, channels: int, outputs: int) -> str:
     if channels != x.shape[1] or outputs % operation.groups or channels % operation.groups:
         return "its sizes don't fit"  # torch's operation says it better
     inner = operation.convolution if isinstance(operation, spec.ConvolutionBlock) else operation
-    if max(x[0].numel(), outputs * math.prod(inner.output_size(x.shape[2:]))) >= _MOST:
+    if max(x[0].numel(), outputs * math.prod(inner.output_size(x.shape[2:]))) >= MOST:
         return "an image has more numbers than a table can count"
     return ""
 
@@ -154,7 +154,7 @@ class Part:
 
 
 def phases(sources: Any, strides: tuple[int, ...]) -> list[Part]:
-    """The parts of an index map [*output size, taps]: outputs at the same place modulo the strides see the same taps."""
+    """The parts of an index map [*output size, taps]: outputs at one place modulo the strides see the same taps."""
     places = np.arange(math.prod(sources.shape[:-1])).reshape(sources.shape[:-1])
     parts = []
     for phase in np.ndindex(*strides):

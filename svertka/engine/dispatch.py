@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -91,6 +92,9 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     """The operation's result by a kernel, or NotImplemented; x is [N, C, *size]."""
     chosen = engine()
     reason = "the portable engine was asked for" if chosen == "portable" else _unfit(operation, x, tensors)
+    needed = not reason and torch.is_grad_enabled() and _needs_gradients(x, tensors)
+    if needed:
+        reason = _autograd().differentiable(operation, x, *tensors)
     if not reason:
         settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
         key: tuple[Any, ...] = (id(operation), settings, x.shape, x.stride())
@@ -104,7 +108,7 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
         runner, _, entry = found
         if runner.__class__ is not str:
             entry.count += 1
-            return runner(x, *tensors, **options)
+            return _autograd().apply(runner, operation, x, *tensors) if needed else runner(x, *tensors, **options)
         reason = runner
     if chosen == "kernels":
         raise SvertkaError(f"the kernels can't do {operation} on an input of shape {list(x.shape)}: {reason}")
@@ -146,6 +150,15 @@ def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[An
     return runner, operation, tally(call)
 
 
+def _needs_gradients(x: Tensor, tensors: tuple[Tensor | None, ...]) -> bool:
+    return x.requires_grad or any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+@cache
+def _autograd() -> Any:
+    return import_module("svertka.engine.autograd")
+
+
 def _unfit(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
     """Why the kernels can't take these tensors; "" if they can."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
@@ -154,7 +167,6 @@ def _unfit(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...]) -> str
         return "a mode or a function transform of torch is active"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
-    gradients = torch.is_grad_enabled()
     for tensor in (x, *tensors):
         if tensor is None:
             continue
@@ -164,8 +176,6 @@ def _unfit(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...]) -> str
             return f"it is on {tensor.device.type}"
         if type(tensor) not in _PLAIN or tensor.layout is not _STRIDED:
             return "it is a tensor of a kind of its own"
-        if gradients and tensor.requires_grad:
-            return "it needs gradients"
         if not tensor.numel():
             return "it is empty"
     if torch.autograd.forward_ad._current_level >= 0:

@@ -39,13 +39,17 @@ def scratch(shape: Sequence[int], slot: str) -> Tensor:
 
     Each thread keeps one for each slot: pages fresh from the system cost as much as the work on them.
     """
-    count = math.prod(shape)
+    return scratch_floats(math.prod(shape), slot).view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+
+
+def scratch_floats(count: int, slot: str) -> Tensor:
+    """So many floats of a slot's room."""
     kept: Tensor | None = getattr(_scratch, slot, None)
     if kept is None or kept.numel() < count:
         kept = torch.empty(count)
         if count <= _KEPT:
             setattr(_scratch, slot, kept)
-    return kept[:count].view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+    return kept[:count]
 
 
 def with_channels_last(x: Tensor, slot: str = "") -> Tensor:

@@ -17,17 +17,20 @@ Weights are packed [groups][blocks][taps][inputs][vectors · lanes], zeros in pl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
-from svertka.kernels.epilogue import NOTHING, Epilogue, activate
+from svertka.kernels.epilogue import COSTLY, NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
 from svertka.kernels.target import Target
 from svertka.kernels.transpose import transposed
 
 POINTERS = ("x", "zeros", "w", "y", "offsets", "places", "bias", "scale", "residual", "gathers")
+Sums: TypeAlias = Callable[[int, int], Value]
 _SHORT = 8  # a loop of so few turns is written out
 NUMBERS = ("pixels", "stored_pixels", "x_image", "y_image", "taps", "groups", "pixel_tasks", "output_tasks")
 
@@ -273,13 +276,16 @@ class DenseKernel:
         bias = [e.load_vector(self.a.bias, e.add(padded, v * e.lanes)) for v in range(vectors) if epilogue.bias]
 
         def stored(count: int) -> None:
-            for p in range(0, self.schedule.pixels, self.spec.pooled):
+            def window(p: int | Value, sums: Sums) -> None:
                 here = e.add(pixel, p)
-                window = range(p, p + self.spec.pooled)
-                e.when(
-                    e.b.icmp_signed("<", here, last),
-                    lambda here=here, window=window: self._store(here, channel, window, count, acc, scale, bias),  # type: ignore[misc]
-                )
+                inside = e.b.icmp_signed("<", here, last)
+                e.when(inside, lambda: self._store(here, channel, sums, count, scale, bias))
+
+            if epilogue.activation and epilogue.activation.name in COSTLY:
+                self._one_by_one(acc, window)
+                return
+            for p in range(0, self.schedule.pixels, self.spec.pooled):
+                window(p, lambda k, v, p=p: acc[(p + k) * vectors + v])  # type: ignore[misc]
 
         missing = self.blocks * self.width - self.spec.outputs
         if not missing or self.spec.planes:
@@ -299,16 +305,23 @@ class DenseKernel:
 
             e.choose(self._is(block, self.blocks - 1), a_part, all_of_it)
 
+    def _one_by_one(self, acc: list[Value], window: Callable[[Value, Sums], None]) -> None:
+        """The windows of a tile in a loop over sums in memory: the code of a costly activation stands there once."""
+        e, vectors = self.e, self.schedule.vectors
+        tile = e.array(len(acc) * e.lanes)
+        for index, value in enumerate(acc):
+            e.store_vector(value, tile, index * e.lanes)
+
+        def body(p: Value) -> None:
+            first = e.at(tile, e.mul(p, self.width))
+            window(p, lambda k, v: e.load_vector(first, (k * vectors + v) * e.lanes))
+
+        e.loop(0, self.schedule.pixels, body, step=self.spec.pooled)
+
     def _store(
-        self,
-        pixel: Value,
-        channel: Value,
-        window: range,
-        count: int,
-        acc: list[Value],
-        scale: list[Value],
-        bias: list[Value],
+        self, pixel: Value, channel: Value, sums: Sums, count: int, scale: list[Value], bias: list[Value]
     ) -> None:
+        """Epilogue and store of one window: sums(k, v) is vector v of its pixel k."""
         e, vectors, epilogue = self.e, self.schedule.vectors, self.spec.epilogue
         output = e.divmod(pixel, self.spec.pooled)[0]
         place = e.add(e.add(self.image_place, e.b.sext(e.load(self.a.places, output, I32), I64)), channel)
@@ -320,8 +333,8 @@ class DenseKernel:
             if lanes <= 0:
                 break
             values = []
-            for p in window:
-                value = acc[p * vectors + v]
+            for k in range(self.spec.pooled):
+                value = sums(k, v)
                 if epilogue.scale:
                     value = e.fma(value, scale[v], bias[v]) if epilogue.bias else e.b.fmul(value, scale[v])
                 elif epilogue.bias:

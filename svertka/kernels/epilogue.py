@@ -131,6 +131,7 @@ def _gelu(e: Emitter, x: Value, _: float) -> Value:
     return e.fma(half, _erf(e, e.b.fmul(x, e.splat(math.sqrt(0.5)))), half)
 
 
+COSTLY = ("silu", "gelu", "sigmoid", "tanh")  # in instructions, and so in time to compile
 ACTIVATIONS: dict[str, Callable[[Emitter, Value, float], Value]] = {
     "relu": _relu,
     "relu6": _relu6,

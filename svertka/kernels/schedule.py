@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from svertka.kernels.dense import Dense, DenseSchedule
 from svertka.kernels.target import Target
+from svertka.kernels.weight_gradient import WeightGradient, WeightGradientSchedule
 
 _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
 _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
@@ -22,6 +23,23 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
         pixels: outputs of an image.
     """
     return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels)
+
+
+def choose_weight_gradient(spec: WeightGradient, target: Target) -> WeightGradientSchedule:
+    """The schedule of a convolution's gradient to its weights."""
+    tiles = [
+        (count, vectors)
+        for vectors in range(1, min(-(-spec.outputs // target.lanes), 6) + 1)
+        for count in range(1, min((target.registers - 1 - vectors) // vectors, spec.inputs, 13) + 1)
+    ]
+
+    def cost(tile: tuple[int, int]) -> float:
+        count, vectors = tile
+        turns = -(-spec.inputs // count) * -(-spec.outputs // (vectors * target.lanes))
+        return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.1 * (count + vectors) + 2.5)
+
+    count, vectors = min(tiles, key=cost)
+    return WeightGradientSchedule(count, vectors)
 
 
 def candidates(spec: Dense, target: Target, taps: int, pixels: int) -> list[DenseSchedule]:

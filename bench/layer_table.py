@@ -69,12 +69,12 @@ class Result:
         return (max(seconds) - min(seconds)) / self.median(OURS)
 
     def speed(self, machine: dict[str, float]) -> tuple[float, str, float]:
-        """(10⁹/s, of what, share of the machine's peak) of ours: arithmetic if there are weights, else traffic."""
+        """(number, unit, share of the machine's peak) of ours: arithmetic if there are weights, else traffic."""
         if self.macs:
             flops = 2 * self.macs / self.median(OURS) / 1e9
-            return flops, "FLOP", flops / machine["gflops"]
+            return flops, "GFLOP/s", flops / machine["gflops"]
         bandwidth = self.moved / self.median(OURS) / 1e9
-        return bandwidth, "byte", bandwidth / machine["bandwidth"]
+        return bandwidth, "GB/s", bandwidth / machine["bandwidth"]
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -188,14 +188,14 @@ def ours(results: Sequence[Result], machine: dict[str, float]) -> tuple[Line, It
                 ),
             )
 
-    return ("ours", "N", "10⁹/s", "peak", "first", "±", "path"), lines()
+    return ("ours", "N", "speed", "peak", "first", "±", "path"), lines()
 
 
 LEGEND = (
     "ms: median over the rounds; * the best peer; ratio: its time / ours in the same round (median), above 1 we are "
-    "faster. ours and t.last: channels_last; nchw and torch: contiguous. 10⁹/s: floating-point operations, or bytes of "
-    "input and output; peak: of the {gflops:.0f}·10⁹ FLOP/s that a matrix product reached, or the {bandwidth:.0f}·10⁹ "
-    "bytes/s that a sum read from memory (caches are faster). first: ms of a first call that compiles its kernel / "
+    "faster. ours and t.last: channels_last; nchw and torch: contiguous. speed: of arithmetic, or of reading input "
+    "and writing output; peak: of the {gflops:.0f} GFLOP/s that a matrix product reached, or the {bandwidth:.0f} GB/s "
+    "that a sum read from memory (caches are faster). first: ms of a first call that compiles its kernel / "
     "finds it on disk; ±: (slowest round − fastest) / median; path: the kernel, or torch's operations and why."
 )
 
@@ -203,7 +203,7 @@ LEGEND = (
 def show(console: Console, results: Sequence[Result], peers: Sequence[str], machine: dict[str, float]) -> None:
     """Prints both tables, what is missing, and the summary."""
     for heads, lines in (times(results, peers), ours(results, machine)):
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, header_style="bold")
         for head in heads:
             table.add_column(head, justify="left" if head in (heads[0], "path") else "right", no_wrap=head != "path")
         group = ""

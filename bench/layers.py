@@ -50,7 +50,13 @@ class Process:
         command = [sys.executable, str(HERE / "worker.py"), self.peer, str(self.threads), str(self.scratch)]
         with (self.scratch / "log").open("a") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us
             )
         answer = self._read()
         if "reason" in answer:
@@ -120,7 +126,7 @@ def processes(peers: Sequence[str], threads: int, console: Console) -> Iterator[
                 process.end()
 
 
-def measure(row: Row, batch: int, started: dict[str, Process], rounds: int, seconds: float) -> Result:
+def measure(row: Row, batch: int, started: dict[str, Process], options: argparse.Namespace) -> Result:
     """One row at one batch size: all peers are checked first, then timed in turn, each round beginning with another."""
     reference, *peers = started
     file = str(started[reference].scratch / "reference.npy")
@@ -140,26 +146,17 @@ def measure(row: Row, batch: int, started: dict[str, Process], rounds: int, seco
             result.reasons[peer] = answer["reason"]
         result.facts[peer] = answer
     peers = [peer for peer in peers if peer not in result.reasons]
-    for turn in range(rounds):
+    for turn in range(options.rounds):
         for peer in (*peers[turn % len(peers) :], *peers[: turn % len(peers)]) if peers else ():
             try:
-                spent = started[peer].ask(time=seconds)["seconds"]
+                spent = started[peer].ask(time=options.seconds)["fastest" if options.fastest else "median"]
             except WorkerError as problem:
-                result.reasons[peer] = str(problem)
-                result.seconds.pop(peer, None)
-                return _without(result, peer, row, batch, started, rounds, seconds)
+                others = {name: process for name, process in started.items() if name != peer}
+                again = measure(row, batch, others, options)
+                again.reasons[peer] = str(problem)
+                return again
             result.seconds.setdefault(peer, []).append(spent)
     return result
-
-
-def _without(
-    result: Result, peer: str, row: Row, batch: int, started: dict[str, Process], rounds: int, seconds: float
-) -> Result:
-    """The row again, without a peer that broke down in the middle of it."""
-    others = {name: process for name, process in started.items() if name != peer}
-    again = measure(row, batch, others, rounds, seconds)
-    again.reasons[peer] = result.reasons[peer]
-    return again
 
 
 def parsed() -> argparse.Namespace:
@@ -171,6 +168,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=HEADS, default=list(DEFAULT), help="who takes part")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.04, help="of calls for each peer in each round")
+    parser.add_argument("--fastest", action="store_true", help="a round's number is its fastest call, not the median")
     parser.add_argument("--threads", type=int, default=usable)
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as text")
@@ -201,10 +199,12 @@ def main() -> None:
             task = bar.add_task("", total=len(work))
             for row, batch in work:
                 bar.update(task, description=f"{row.name} by {batch}")
-                results.append(measure(row, batch, started, options.rounds, options.seconds))
+                results.append(measure(row, batch, started, options))
                 bar.advance(task)
-        again = started["reference"].ask(machine=True)
-        machine = {name: max(value, again[name]) for name, value in machine.items()}
+                if not console.is_terminal:
+                    print(f"{len(results)} of {len(work)}: {row.name} by {batch}", file=sys.stderr)
+            again = started["reference"].ask(machine=True)
+            machine = {name: max(value, again[name]) for name, value in machine.items()}
     peers = [peer for peer in options.peers if peer in versions]
     if not results:
         sys.exit("interrupted before the first row was done")
@@ -232,7 +232,8 @@ def described(versions: dict[str, str], options: argparse.Namespace) -> str:
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
         peers = ", ".join(f"{peer} {version}" for peer, version in versions.items() if peer != "reference")
         return (
-            f"{model or platform.machine()}, {options.threads} threads, float32, {options.rounds} rounds; "
+            f"{model or platform.machine()}, {options.threads} threads, float32, {options.rounds} rounds of "
+            f"{'the fastest' if options.fastest else 'the median'} call; "
             f"{platform.system()}, Python {platform.python_version()}; {peers}."
         )
     return platform.platform()

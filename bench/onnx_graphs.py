@@ -56,9 +56,7 @@ class Graph:
 
 
 def ways(row: Row) -> dict[str, Callable[[Row, Arrays], bytes]]:
-    """How the layer can be written, the direct way first; none if ONNX has nothing for it."""
-    if row.kind == "stochastic":
-        return {}
+    """How the layer can be written, the direct way first."""
     if row.kind == "lp":
         return {"LpPool": lambda r, a: _model(_lp_pool, r, a), "√(4·mean x²)": lambda r, a: _model(_root_mean, r, a)}
     if row.mode == "circular":
@@ -73,6 +71,7 @@ def ways(row: Row) -> dict[str, Callable[[Row, Arrays], bytes]]:
         "average": _average,
         "global average": lambda g, _, __, x: g.add("GlobalAveragePool", x),
         "weighted": _weighted,
+        "stochastic": _stochastic,
         "k-max": _k_max,
     }[row.kind]
     return {"": lambda r, a: _model(build, r, a)}
@@ -176,6 +175,19 @@ def _root_mean(g: Graph, row: Row, arrays: Arrays, x: str) -> str:
 
 def _weighted(g: Graph, row: Row, arrays: Arrays, x: str) -> str:
     return g.add("Conv", x, g.constant(arrays["weight"][:, None]), group=row.inputs, **_window(row))
+
+
+def _stochastic(g: Graph, row: Row, arrays: Arrays, x: str) -> str:
+    """The smallest of exponential variables −log u / x, which is at each place with probability ∝ x."""
+    batch, channels, height, width = arrays["x"].shape
+    k, rows, columns = row.kernel, height // row.kernel, width // row.kernel
+    windows = g.add("Reshape", x, g.numbers(batch, channels, rows, k, columns, k))
+    windows = g.add("Transpose", windows, perm=[0, 1, 2, 4, 3, 5])
+    windows = g.add("Reshape", windows, g.numbers(batch, channels, rows, columns, k * k))
+    waiting = g.add("Neg", g.add("Log", g.add("RandomUniformLike", windows)))
+    drawn = g.add("ArgMax", g.add("Div", windows, waiting), axis=-1, keepdims=1)
+    y = g.add("GatherElements", windows, drawn, axis=-1)
+    return g.add("Reshape", y, g.numbers(batch, channels, rows, columns))
 
 
 def _k_max(g: Graph, row: Row, arrays: Arrays, x: str) -> str:

@@ -22,10 +22,7 @@ class Runtime(Peer):
     def ways(self, row: Row, arrays: Arrays) -> Ways:
         from onnx_graphs import ways
 
-        graphs = ways(row)
-        if not graphs:
-            raise CannotError("ONNX can't draw from windows")
-        for name, build in graphs.items():
+        for name, build in ways(row).items():
             model: list[bytes] = []
             for layout in self.layouts:
                 for setting in self.settings(row):

@@ -39,8 +39,8 @@ def test_the_best_is_a_peer_not_our_other_layout() -> None:
 
 def test_speed_is_arithmetic_or_traffic() -> None:
     measured = result(ours=[1e-6])
-    assert measured.speed(MACHINE) == pytest.approx((21.6, "FLOP", 0.216))
-    assert replace(measured, macs=0).speed(MACHINE) == pytest.approx((4.0, "byte", 0.4))
+    assert measured.speed(MACHINE) == pytest.approx((21.6, "GFLOP/s", 0.216))
+    assert replace(measured, macs=0).speed(MACHINE) == pytest.approx((4.0, "GB/s", 0.4))
 
 
 def test_macs() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from svertka import window as geometry
-from svertka.kernels.lines import END, MOST_PHASES
+from svertka.kernels.lines import MOST_PHASES
 from svertka.window import OUTSIDE, Window
 
 Table = npt.NDArray[np.int64]
@@ -122,10 +122,10 @@ class ColumnMap:
         whole = len(self.segments) == 1 and not self.segments[0].moved.any()
         return whole and self.split == self.phases and not self.tap_places.any()
 
-    def pitches(self, lanes: int) -> tuple[int, int]:
-        """(line pitch, phase pitch) in floats, with room for whole vectors."""
+    def pitches(self, lanes: int, vectors: int) -> tuple[int, int]:
+        """(line pitch, phase pitch) in floats, with room for whole tiles of so many vectors."""
         longest = max(segment.outputs for segment in self.segments)
-        phase_pitch = _rounded(longest + int(self.tap_places.max()) + (END - 1) * lanes, lanes)
+        phase_pitch = _rounded(longest + int(self.tap_places.max()) + vectors * lanes, lanes)
         spare = max(sum(self._spare(run, lanes) for run in segment.elsewhere) for segment in self.segments)
         return self.phases * phase_pitch + _rounded(spare, lanes), phase_pitch
 

@@ -29,7 +29,6 @@ from svertka.kernels.combine import (
     WeightedSum,
 )
 from svertka.kernels.epilogue import Epilogue
-from svertka.kernels.lines import END
 from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes
 from svertka.kernels.target import host
 from svertka.kernels.whole import WHOLE, Whole, WholeSchedule
@@ -126,14 +125,21 @@ def _plan(
     one_count = isinstance(combination, Average) and len({*row_given.tolist()}) * len({*column_given.tolist()}) == 1
     row_taps = Taps(rows.sources.shape[1]) if separable else Taps(rows.taps, rows.step, rows.dilation)
     taps = Taps(along.size, along.stride, along.dilation) if isinstance(along, Window) else None
-    schedule = schedule or choose_planes(combination, row_taps, taps, rows.outputs)
+    schedule = schedule or choose_planes(combination, row_taps, taps, rows.outputs, columns.outputs > lanes)
     by_row, along_row = schedule.unrolled
+    sliding = schedule.rows > 1 and not by_row and rows.step == rows.dilation == 1 and rows.taps >= schedule.rows
     kernel = Planes(
-        combination, row_taps if by_row else None, taps if along_row else None, columns.split, one_count, epilogue
+        combination,
+        row_taps if by_row else None,
+        taps if along_row else None,
+        columns.split,
+        one_count,
+        sliding and isinstance(combination, WeightedSum),
+        epilogue,
     )
     flat = separable and columns.flat and (one_count or not combination.required)
-    flat = flat and columns.split * (columns.outputs + END * lanes) <= schedule.scratch
-    while not flat and rows.lines(schedule.rows) * columns.pitches(lanes)[0] + lanes > schedule.scratch:
+    flat = flat and columns.split * (columns.outputs + schedule.ends * lanes) <= schedule.scratch
+    while not flat and rows.lines(schedule.rows) * columns.pitches(lanes, schedule.vectors)[0] > schedule.scratch:
         longest = columns.segments[0].outputs
         if longest <= lanes:
             return "its windows are too large for lines in scratch memory"
@@ -148,9 +154,9 @@ def _band(rows: RowMap, columns: ColumnMap, schedule: PlanesSchedule, flat: bool
     """Output rows in a band: as many as there is room for, or about equal parts; whole tiles."""
     lanes, tile = host().lanes, schedule.rows
     if flat:
-        most = (schedule.scratch // columns.split - END * lanes) // columns.outputs
+        most = (schedule.scratch // columns.split - schedule.ends * lanes) // columns.outputs
     else:
-        lines = (schedule.scratch - lanes) // columns.pitches(lanes)[0]
+        lines = schedule.scratch // columns.pitches(lanes, schedule.vectors)[0]
         most = (lines - rows.lines(tile)) // (tile * rows.step) * tile + tile
     most = min(most, rows.outputs)
     bands = math.ceil(rows.outputs / most)
@@ -211,9 +217,10 @@ class _Runner:
         self.draws = "draw" in does.required
         divide = isinstance(operation, spec.WeightedPool) and isinstance(does, WeightedSum)
         self.packing = _NORMALISED if divide else _AS_THEY_ARE
-        line_pitch, phase_pitch = columns.pitches(lanes)
+        line_pitch, phase_pitch = columns.pitches(lanes, plan.schedule.vectors)
         if plan.flat:
-            line_pitch, phase_pitch = columns.outputs, rows.lines(plan.band) * columns.outputs + END * lanes
+            ends = plan.schedule.ends * lanes
+            line_pitch, phase_pitch = columns.outputs, rows.lines(plan.band) * columns.outputs + ends
         tables = columns.tables(phase_pitch, lanes)
         bands = rows.bands(plan.band)
         self.tables = (
@@ -252,7 +259,7 @@ class _Runner:
             column_taps=column_taps,
             weight_plane=0 if weight is None or weight.shape[0] == 1 else weight[0].numel(),
         )
-        self.detail = f"planes, {plan.schedule.rows} rows × {lanes} columns at a time"
+        self.detail = f"planes, {plan.schedule.rows} rows × {plan.schedule.vectors * lanes} columns at a time"
 
     def __call__(
         self,

@@ -23,7 +23,6 @@ from svertka.kernels.emit import F32, I32, I64, POINTER, VOID, Emitter, Value
 
 MOST_PHASES = 4  # lines of larger strides are filled number by number
 MOST_ROWS = 8  # rows under a window that are told one after the other without a loop
-END = 2  # vectors that end a phase: one for what is read beyond it, one to begin the next on a vector's boundary
 BAND, SEGMENT, RANGE, EDGE = 4, 7, 2, 2  # numbers in a line of the tables (a range has a number more for each phase)
 
 
@@ -48,10 +47,11 @@ class LineFiller:
     Args:
         a: the kernel's arguments, see `planes`.
         scratch: where the lines lie.
+        ends: vectors at the end of each phase that may be read beyond what is filled.
     """
 
-    def __init__(self, e: Emitter, line: Line, a: Any, scratch: Value) -> None:
-        self.e, self.line, self.a, self.scratch = e, line, a, scratch
+    def __init__(self, e: Emitter, line: Line, a: Any, scratch: Value, ends: int) -> None:
+        self.e, self.line, self.a, self.scratch, self.ends = e, line, a, scratch, ends
 
     def clear(self, lines: Value, missing: Value) -> None:
         """Zeros where vectors read beyond the end of a phase, and in lines that are `missing` after the band's.
@@ -64,7 +64,7 @@ class LineFiller:
         def line(index: Value) -> None:
             def phase(number: Value) -> None:
                 end = e.add(self._place(index), e.mul(e.add(number, 1), self.a.phase_pitch))
-                for vectors in range(1, END + 1):
+                for vectors in range(1, self.ends + 1):
                     e.store_vector(e.splat(0.0), self.scratch, e.sub(end, vectors * e.lanes))
 
             e.loop(0, self.a.phases, phase)

@@ -16,6 +16,7 @@ adaptive pooling), the lines and the places in them that a tap reads come from t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ NUMBERS = (
 
 MOST_COLUMNS = 8  # taps along a row that are unrolled
 MOST_UNROLLED = 49  # taps of a window that are unrolled
+MOST_BEFORE_SLIDING = 25  # the same where the rest may slide along tiles of two vectors
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Planes:
         rows, columns: its taps; None: known at run time, by tables.
         phases: into how many a row is cut as it is copied to a line; 1 if the tables do it.
         one_count: the given count is the same for all outputs.
+        sliding: the rows of a window follow each other, there are as many as in a tile, and the next output's begin
+            one further; of a weighted sum only.
         epilogue: of sums; scale and bias are numbers of a channel.
     """
 
@@ -67,6 +71,7 @@ class Planes:
     columns: Taps | None
     phases: int
     one_count: bool = False
+    sliding: bool = False
     epilogue: Epilogue = NOTHING
 
 
@@ -75,7 +80,7 @@ class PlanesSchedule:
     """How it is computed.
 
     Args:
-        rows: output rows that are computed together, so that they share what they read.
+        rows, vectors: the tile of outputs that are computed together, so that they share what they read.
         scratch: floats of the lines.
         unrolled: whether the taps of the rows and those along a row are.
     """
@@ -83,6 +88,12 @@ class PlanesSchedule:
     rows: int = 1
     scratch: int = 8192
     unrolled: tuple[bool, bool] = (False, False)
+    vectors: int = 1
+
+    @property
+    def ends(self) -> int:
+        """Vectors at a line's end: a tile may read beyond it, and the next begins on a vector's boundary."""
+        return self.vectors + 1
 
 
 class PlanesKernel:
@@ -92,6 +103,8 @@ class PlanesKernel:
         self.spec, self.schedule, self.e = spec, schedule, e
         self.does, self.separable = spec.combination, spec.combination.separable
         self.needs = spec.combination.required
+        # A tile's vectors: their row, and their place along it.
+        self.cells = [(i, v * e.lanes) for i in range(schedule.rows) for v in range(schedule.vectors)]
 
     def write(self, slots: Value, task: Value, _worker: Value) -> None:
         """Task (group of planes · bands + band) · segments + segment."""
@@ -114,7 +127,7 @@ class PlanesKernel:
         self.lines = e.array(self.schedule.scratch)
         rows = self.spec.rows.size if self.spec.rows else 0
         line = Line(self.spec.phases, rows, self.does) if self.separable else Line(self.spec.phases, 1, None)
-        filler = LineFiller(e, line, a, self.lines)
+        filler = LineFiller(e, line, a, self.lines, self.schedule.ends)
         tile = self.schedule.rows
         tiles, _ = e.divmod(e.add(self.rows, tile - 1), tile)
         missing = e.mul(e.sub(e.mul(tiles, tile), self.rows), a.row_step)
@@ -145,18 +158,19 @@ class PlanesKernel:
                 place = e.add(here, e.add(e.mul(r, a.y_width), o))
                 self._finish(states, given, place, e.sub(rows, r), e.sub(outputs, o))
 
-            e.loop(0, outputs, vector, step=e.lanes)
+            e.loop(0, outputs, vector, step=self.schedule.vectors * e.lanes)
 
         e.loop(0, rows, row, step=tile)
 
     def _finish(self, states: list[State], given: list[Given], place: Value, rows: Value, outputs: Value) -> None:
         """Stores the results of a tile, of which there may be fewer rows and outputs left than it has."""
         e, targets = self.e, (self.a.y, self.a.places)
-        places = [e.add(place, e.mul(self.a.y_width, i)) for i in range(len(states))]
-        left = [outputs]
-        for i in range(1, len(states)):
-            left.append(e.b.select(e.b.icmp_signed("<", e.i64(i), rows), outputs, e.i64(0)))
-        results = [self._results(*of_row) for of_row in zip(states, given, places, left, strict=True)]
+        places, left = [], []
+        for i, along in self.cells:
+            places.append(e.add(place, e.add(e.mul(self.a.y_width, i), along)))
+            here = e.sub(outputs, along)
+            left.append(e.b.select(e.b.icmp_signed("<", e.i64(i), rows), here, e.i64(0)) if i else here)
+        results = [self._results(*cell) for cell in zip(states, given, places, left, strict=True)]
 
         def whole() -> tuple[()]:
             for values, here in zip(results, places, strict=True):
@@ -189,15 +203,20 @@ class PlanesKernel:
     # The taps of a tile
 
     def _tile(self, r: Value, o: Value) -> tuple[list[State], list[Given]]:
-        """The states of a tile's rows at the end, and what they were given."""
-        e, tile = self.e, self.schedule.rows
-        given = [self._given(e.add(r, i), o) for i in range(tile)]
+        """The states of a tile's vectors at the end, and what they were given."""
+        e = self.e
+        given = [self._given(e.add(r, i), e.add(o, along)) for i, along in self.cells]
         if self.separable:
-            return [[self._merged(e.add(r, i), o)] for i in range(tile)], given
-        states: list[State] = [[] for _ in range(tile)]
+            return [[self._merged(e.add(r, i), e.add(o, along))] for i, along in self.cells], given
+        states: list[State] = [[] for _ in self.cells]
         for turn in range(self.does.turns):
             states = [self.does.start(e, turn, state, known) for state, known in zip(states, given, strict=True)]
-            states = self._unrolled(turn, r, o, states) if self.spec.rows else self._rolled(turn, r, o, states)
+            if self.spec.sliding:
+                states = self._slid(r, o, states)
+            elif self.spec.rows:
+                states = self._unrolled(turn, r, o, states)
+            else:
+                states = self._rolled(turn, r, o, states)
         return states, given
 
     def _given(self, r: Value, o: Value) -> Given:
@@ -251,7 +270,7 @@ class PlanesKernel:
 
     def _unrolled(self, turn: int, r: Value, o: Value, states: list[State]) -> list[State]:
         """Line after line: what is read of one serves all rows of the tile that see it."""
-        e, rows, columns = self.e, self.spec.rows, self.spec.columns
+        e, rows, columns, vectors = self.e, self.spec.rows, self.spec.columns, self.schedule.vectors
         assert rows and columns
         seen: dict[int, list[tuple[int, int]]] = {}
         for i in range(self.schedule.rows):
@@ -262,11 +281,13 @@ class PlanesKernel:
             line = e.add(first, offset)
             row = self._row_of(line)
             for t in range(columns.size):
-                value, source = self._told(line, row, o, t)
-                for i, j in seen[offset]:
-                    weight = self.weights[j * columns.size + t] if self.weights else None
-                    weight = self._inside(weight, row, o, t)
-                    states[i] = self.does.step(e, turn, states[i], value, source, weight)
+                for v in range(vectors):
+                    place = e.add(o, v * e.lanes)
+                    value, source = self._told(line, row, place, t)
+                    for i, j in seen[offset]:
+                        weight = self.weights[j * columns.size + t] if self.weights else None
+                        weight, cell = self._inside(weight, row, place, t), i * vectors + v
+                        states[cell] = self.does.step(e, turn, states[cell], value, source, weight)
         return states
 
     def _rolled(self, turn: int, r: Value, o: Value, states: list[State]) -> list[State]:
@@ -285,10 +306,11 @@ class PlanesKernel:
                 weight = None
                 if "weight" in self.needs:
                     weight = e.splat(e.load(self.weight, e.add(e.mul(j, count), t)))
-                for i in range(tile):
-                    value, source = self._told(lines[i], rows[i], o, t)
-                    own = self._inside(weight, rows[i], o, t)
-                    state = list(flat[i * length : (i + 1) * length])
+                for cell, (i, along) in enumerate(self.cells):
+                    place = e.add(o, along)
+                    value, source = self._told(lines[i], rows[i], place, t)
+                    own = self._inside(weight, rows[i], place, t)
+                    state = list(flat[cell * length : (cell + 1) * length])
                     result += self.does.step(e, turn, state, value, source, own)
                 return result
 
@@ -299,7 +321,44 @@ class PlanesKernel:
             return list(flat)
 
         values = e.loop(0, a.row_taps, row_tap, [value for state in states for value in state])
-        return [values[i * length : (i + 1) * length] for i in range(tile)]
+        return [values[cell * length : (cell + 1) * length] for cell in range(len(self.cells))]
+
+    def _slid(self, r: Value, o: Value, states: list[State]) -> list[State]:
+        """Line after line, of which each of the tile's rows sees the next with its next row of weights."""
+        e, tile, row_taps = self.e, self.schedule.rows, self.a.row_taps
+        sums = [state[0] for state in states]
+
+        def line(number: Value, seen: range, *sums: Value) -> list[Value]:
+            """One line's part in the sums of the rows that see it."""
+            return self._of_line(e.add(r, number), o, {i: e.sub(number, i) for i in seen}, sums)
+
+        for number in range(tile - 1):  # the first rows alone
+            sums = line(e.i64(number), range(number + 1), *sums)
+        sums = e.loop(tile - 1, row_taps, lambda number, *sums: line(number, range(tile), *sums), sums)
+        for number in range(tile - 1):  # the last rows alone
+            sums = line(e.add(row_taps, number), range(number + 1, tile), *sums)
+        return [[total] for total in sums]
+
+    def _of_line(self, line: Value, o: Value, weight_rows: dict[int, Value], sums: Sequence[Value]) -> list[Value]:
+        """The sums with the taps of a line, where the tile's row i is at row weight_rows[i] of its weights."""
+        e, columns, vectors = self.e, self.spec.columns, self.schedule.vectors
+        count = columns.size if columns else self.a.column_taps
+        weights = {i: e.at(self.weight, e.mul(j, count)) for i, j in weight_rows.items()}
+
+        def tap(t: Any, *sums: Value) -> list[Value]:
+            result = list(sums)
+            values = [self._told(line, None, e.add(o, v * e.lanes), t)[0] for v in range(vectors)]
+            for i, row in weights.items():
+                weight = e.splat(e.load(row, t))
+                for v, value in enumerate(values):
+                    result[i * vectors + v] = e.fma(value, weight, result[i * vectors + v])
+            return result
+
+        if columns is None:
+            return e.loop(0, count, tap, sums)
+        for t in range(columns.size):
+            sums = tap(t, *sums)
+        return list(sums)
 
     def _row_of(self, line: Value) -> Value:
         """The input row (i64) of which a line is a copy, −1 outside; None if nobody asks."""
@@ -331,16 +390,19 @@ class PlanesKernel:
         return e.b.select(outside, e.splat(0.0), weight)
 
 
-def choose_planes(combination: Combination, rows: Taps, columns: Taps | None, outputs: int) -> PlanesSchedule:
-    """The schedule for windows of these taps and so many output rows."""
+def choose_planes(
+    combination: Combination, rows: Taps, columns: Taps | None, outputs: int, wide: bool
+) -> PlanesSchedule:
+    """The schedule for windows of these taps and so many output rows, `wide` if a vector doesn't hold one."""
     unrolled_columns = columns.size if columns and columns.size <= MOST_COLUMNS else 0
     if combination.separable:
         return PlanesSchedule(1, unrolled=(rows.size <= MOST_ROWS, unrolled_columns > 0))
-    taps = rows.size * unrolled_columns
-    unrolled = (0 < taps * combination.turns <= MOST_UNROLLED, unrolled_columns > 0)
-    if not isinstance(combination, WeightedSum) or outputs < 3:
+    summed, taps = isinstance(combination, WeightedSum), rows.size * unrolled_columns * combination.turns
+    slides = summed and wide and rows.stride == rows.dilation == 1
+    unrolled = (0 < taps <= (MOST_BEFORE_SLIDING if slides else MOST_UNROLLED), unrolled_columns > 0)
+    if not summed or outputs < 3:
         return PlanesSchedule(1, unrolled=unrolled)
-    return PlanesSchedule(4, unrolled=unrolled)
+    return PlanesSchedule(4, unrolled=unrolled, vectors=1 if unrolled[0] or not wide else 2)
 
 
 def _write(spec: Planes, schedule: PlanesSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

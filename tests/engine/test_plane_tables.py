@@ -33,7 +33,7 @@ def filled(columns, phase_pitch, line_pitch, segment, lanes):
 
 def check(window, n, outputs, lanes=4):
     columns = column_map(window, n, outputs)
-    line_pitch, phase_pitch = columns.pitches(lanes)
+    line_pitch, phase_pitch = columns.pitches(lanes, 1)
     sources, seen = window.sources(n), 0
     for segment in range(len(columns.segments)):
         first, read, told = filled(columns, phase_pitch, line_pitch, segment, lanes)

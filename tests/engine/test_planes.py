@@ -22,6 +22,7 @@ from svertka.window import MODES
 
 ROLLED = PlanesSchedule(1, 2048)
 TILED = PlanesSchedule(4, 4096)
+WIDE = PlanesSchedule(4, 8192, (False, True), vectors=2)
 INF = math.inf
 
 
@@ -137,6 +138,14 @@ UNROLLED = (
 def test_unrolled_windows(size, kernel, stride, padding, dilation, mode, ceil):
     windows = spec.windows(len(size), kernel, stride, padding, dilation, mode, ceil)
     all_operations(windows, numbers(0, 2, 3, *size))
+
+
+@pytest.mark.parametrize("schedule", (None, TILED, WIDE, PlanesSchedule(3, vectors=3)), ids=str)
+def test_large_windows_slide(schedule):
+    for kernel, size in (((9, 3), (14, 70)), ((4, 5), (4, 33)), ((11, 11), (5, 7))):
+        windows = spec.windows(2, kernel, 1, [side // 2 for side in kernel], 1, "symmetric")
+        operation, *tensors = depthwise(windows, 2)
+        check(operation, numbers(0, 1, 2, *size), *tensors, schedule=schedule)
 
 
 @pytest.mark.parametrize("stride", (1, 2, 3, 4, 5))

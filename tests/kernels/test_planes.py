@@ -80,6 +80,7 @@ def kernels():
     yield PLANES, Planes(ProportionalDraw(), window, window, 1), PlanesSchedule()
     block = Epilogue(bias=True, scale=True, residual=True)
     yield PLANES, Planes(WeightedSum(), window, window, 1, epilogue=block), PlanesSchedule(4)
+    yield PLANES, Planes(WeightedSum(), None, None, 1, sliding=True), PlanesSchedule(4, vectors=2)
     yield WHOLE, Whole(Norm(2.0)), WholeSchedule()
 
 
@@ -94,11 +95,13 @@ def test_every_target_has_well_formed_kernels(name):
 
 
 def test_few_taps_are_unrolled():
-    assert choose_planes(WeightedSum(), Taps(3), Taps(3), 56).unrolled == (True, True)
-    assert choose_planes(WeightedSum(), Taps(31), Taps(31), 56).unrolled == (False, False)
-    assert choose_planes(WeightedSum(), Taps(3), None, 56).unrolled == (False, False)
-    assert choose_planes(Maximum(), Taps(3), Taps(31), 56).unrolled == (True, False)
-    assert choose_planes(Norm(math.inf), Taps(49), Taps(3), 56).unrolled == (False, True)
+    assert choose_planes(WeightedSum(), Taps(3), Taps(3), 56, True).unrolled == (True, True)
+    assert choose_planes(WeightedSum(), Taps(31), Taps(31), 56, True).unrolled == (False, False)
+    assert choose_planes(WeightedSum(), Taps(7), Taps(7), 56, True).unrolled == (False, True)
+    assert choose_planes(WeightedSum(), Taps(7), Taps(7), 7, False).unrolled == (True, True)
+    assert choose_planes(WeightedSum(), Taps(3), None, 56, True).unrolled == (False, False)
+    assert choose_planes(Maximum(), Taps(3), Taps(31), 56, True).unrolled == (True, False)
+    assert choose_planes(Norm(math.inf), Taps(49), Taps(3), 56, True).unrolled == (False, True)
 
 
 def test_a_mask_is_made_of_numbers():

@@ -309,16 +309,8 @@ def our_function(row: Row) -> Callable[..., Any]:
         "weighted": lambda x, w, _: F.weighted_avg_pool2d(x, w, row.stride),
         "stochastic": lambda x, *_: F.stochastic_pool2d(x, row.kernel, row.stride),
         "k-max": lambda x, *_: F.k_max_pool1d(x, row.kernel),
+        "linear": F.linear,
     }
-    if row.kind == "linear":  # a convolution of one place
-
-        def linear(x: Any, weight: Any, bias: Any) -> Any:
-            if weight not in views:
-                views[weight] = weight[:, :, None, None]
-            return F.conv2d(x[:, :, None, None], views[weight], bias)[:, :, 0, 0]
-
-        views: dict[Any, Any] = {}
-        return linear
     return functions[row.kind]
 
 

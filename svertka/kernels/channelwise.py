@@ -85,10 +85,13 @@ def choose_channelwise(spec: Channelwise, target: Target, columns: int) -> Chann
         return ChannelwiseSchedule(lanes, min(2, columns) if spec.taps else 1)
     if not spec.taps:
         return ChannelwiseSchedule(lanes, 1, widest)
-    vectors = 1 if "weight" in combination.required else widest  # weights serve all pixels of a tile
-    kept = 6 if target.registers < 32 else 14 if spec.taps >= 7 and vectors == 1 else 8
-    most = max(kept // (vectors * combination.states), 1)
-    pixels = min(range(most, most // 2, -1), key=lambda pixels: -(-columns // pixels) * (pixels + 3))
+    kept = (14 if spec.taps >= 7 and target.registers >= 32 else 8) // combination.states
+    if "weight" not in combination.required:
+        return ChannelwiseSchedule(lanes, min(max(kept // widest, 1), columns), widest)
+    # Weights serve all pixels of a tile, so these come first; two vectors are read faster from afar than one.
+    widths = (2, 1) if widest >= 2 else (1,)
+    tiles = [(p, v) for v in widths for p in range(kept // v, max(kept // v // 2, 1) - 1, -1)]
+    pixels, vectors = min(tiles, key=lambda tile: -(-columns // tile[0]) * (tile[0] + 3 / tile[1]))
     return ChannelwiseSchedule(lanes, min(pixels, columns), vectors)
 
 

@@ -54,8 +54,10 @@ def prepare_block(
     reason = _unfit(operation, x, weight.shape[1] * operation.groups, weight.shape[0])
     if reason:
         return reason
-    if 1 < operation.groups == weight.shape[0] == x.shape[1] and not operation.pool and schedule is None:
-        return prepare_depthwise(operation, x, weight, bias, scale, residual)
+    if 1 < operation.groups == x.shape[1] and not operation.pool and schedule is None:
+        runner = prepare_depthwise(operation, x, weight, bias, scale, residual)
+        if not isinstance(runner, str):
+            return runner
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
     size = tuple(x.shape[2:])
     inner = operation.convolution.output_size(size)

@@ -95,7 +95,13 @@ def prepare_depthwise(
     *,
     schedule: ChannelwiseSchedule | None = None,
 ) -> Any:
-    """A runner for a depthwise convolution block without pooling, or why there is none; weight [C, 1, *kernel_size]."""
+    """A runner for a depthwise convolution block without pooling, or why there is none.
+
+    weight: [C · multiplier, 1, *kernel_size].
+    """
+    multiplier = weight.shape[0] // x.shape[1]
+    if multiplier & (multiplier - 1) or (multiplier > 1 and not multiplier <= 4 <= weight.shape[0]):
+        return f"{multiplier} outputs for each of {x.shape[1]} channels don't make vectors"
     return _prepared(operation, WeightedSum(), x, weight, bias, scale, residual, schedule=schedule)
 
 
@@ -110,7 +116,7 @@ def _prepared(
     operation.output_size(x.shape[2:])  # raises where no window fits
     if x[0].numel() >= 2**31:
         return "an image has more numbers than a table can count"
-    if not channels_last(x) and schedule is None:
+    if not channels_last(x) and schedule is None and _multiplier(operation, x, *tensors) == 1:
         runner = _on_planes(operation, x, *tensors, **options)
         if not isinstance(runner, str):
             return runner
@@ -118,6 +124,13 @@ def _prepared(
     if parts > 1:
         return _InParts(operation, x, parts)
     return _Runner(operation, combination, x, *tensors, schedule=schedule)
+
+
+def _multiplier(operation: Any, x: Tensor, weight: Tensor | None = None, *_: Tensor | None) -> int:
+    """The number of outputs for each channel."""
+    if weight is None or not isinstance(operation, (spec.Convolution, spec.ConvolutionBlock)):
+        return 1
+    return weight.shape[0] // x.shape[1]
 
 
 def _on_planes(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
@@ -233,7 +246,8 @@ class _Runner:
         *,
         schedule: ChannelwiseSchedule | None = None,
     ) -> None:
-        size, channels, target = tuple(x.shape[2:]), x.shape[1], host()
+        multiplier = _multiplier(operation, x, weight)
+        size, channels, target = tuple(x.shape[2:]), x.shape[1] * multiplier, host()
         self.combination, self.last = combination, channels_last(x) or (weight is not None and channels_last(weight))
         self.shape = (x.shape[0], channels, *operation.output_size(size))
         self.either = channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
@@ -245,7 +259,9 @@ class _Runner:
             regular, start = {"taps": row.size, "stride": row.stride, "dilation": row.dilation}, row.at(size[-1]).offset
         activation = getattr(operation, "activation", None)
         epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
-        kernel = Channelwise(combination, channels, epilogue, deep=operation.ndim == 3, **regular)
+        kernel = Channelwise(
+            combination, channels, epilogue, deep=operation.ndim == 3, multiplier=multiplier, **regular
+        )
         schedule = schedule or choose_channelwise(kernel, target, axes[2].outputs)
         if schedule.pixels > axes[2].outputs or schedule.vectors * min(schedule.lanes, channels) > channels:
             raise ValueError(f"{schedule} is larger than a row of {axes[2].outputs} outputs of {channels} channels")

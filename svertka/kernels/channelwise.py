@@ -46,9 +46,10 @@ class Channelwise:
 
     Args:
         combination: what is done inside a window.
-        channels: of the input and the output.
+        channels: of the output.
         epilogue: for weighted sums.
         taps, stride, dilation: of the windows along a row; 0 taps: their number varies.
+        multiplier: outputs in a row that read the same channel, 1 or a divisor of the vectors' lanes.
         deep: there are three axes, the first of which may have more than one tap and padding.
     """
 
@@ -59,6 +60,7 @@ class Channelwise:
     stride: int = 1
     dilation: int = 1
     deep: bool = False
+    multiplier: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class ChannelwiseKernel:
         e.lanes, e.vector = schedule.lanes, ir.VectorType(F32, schedule.lanes)
         e.indices = ir.VectorType(I32, schedule.lanes)
         self.lanes_used = min(e.lanes, spec.channels)
+        self.inputs = spec.channels // spec.multiplier
         self.needs = self.combination.required
 
     def write(self, slots: Value, task: Value, _worker: Value) -> None:
@@ -220,8 +223,8 @@ class ChannelwiseKernel:
     def _steps(self, turn: int, place: Value, tap: Value, taps: list[int], channel: Value, state: State) -> State:
         """The states of so many pixels after one input, which each reads with its tap, counted from `tap`."""
         e, spec, vectors = self.e, self.spec, self.schedule.vectors
-        x = e.at(self.x, e.add(e.mul(place, spec.channels), channel))
-        values = [self._load(x, 0, v) for v in range(vectors)]
+        x = self._input(place, channel)
+        values = [self._load_input(x, 0, v) for v in range(vectors)]
         source = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
         w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
         size = len(state) // (len(taps) * vectors)
@@ -256,7 +259,7 @@ class ChannelwiseKernel:
 
     def _unrolled(self, turn: int, taps: int, place: Value, tap: Value, channel: Value, state: State) -> State:
         e, spec, schedule = self.e, self.spec, self.schedule
-        x = e.at(self.x, e.add(e.mul(place, spec.channels), channel))
+        x = self._input(place, channel)
         w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
         base = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
         loaded: dict[tuple[int, int], Value] = {}
@@ -271,7 +274,7 @@ class ChannelwiseKernel:
                     sources[step] = e.b.add(base, e.splat_index(step))
                 for v in range(schedule.vectors):
                     if (step, v) not in loaded:
-                        loaded[step, v] = self._load(x, step * spec.channels, v)
+                        loaded[step, v] = self._load_input(x, step * self.inputs, v)
                     at = (p * schedule.vectors + v) * size
                     result[at : at + size] = self.combination.step(
                         e, turn, result[at : at + size], loaded[step, v], sources.get(step), weights[v]
@@ -315,6 +318,23 @@ class ChannelwiseKernel:
 
     def _load(self, pointer: Value, offset: int, vector: int) -> Value:
         return self.e.load_vector(pointer, offset + vector * self.e.lanes, self.lanes_used)
+
+    def _input(self, place: Value, channel: Value) -> Value:
+        """Where the input for an output's channel lies."""
+        e, multiplier = self.e, self.spec.multiplier
+        channel = channel if multiplier == 1 else e.b.udiv(channel, e.i64(multiplier))
+        return e.at(self.x, e.add(e.mul(place, self.inputs), channel))
+
+    def _load_input(self, pointer: Value, offset: int, vector: int) -> Value:
+        """A vector of inputs, each as often as there are outputs that read it."""
+        e, multiplier = self.e, self.spec.multiplier
+        if multiplier == 1:
+            return self._load(pointer, offset, vector)
+        count = e.lanes // multiplier
+        few = e.b.load(e.at(pointer, offset + vector * count), typ=ir.VectorType(F32, count), align=4)
+        picks = [ir.Constant(I32, lane // multiplier) for lane in range(e.lanes)]
+        lanes = ir.Constant(ir.VectorType(I32, e.lanes), picks)
+        return e.b.shuffle_vector(few, ir.Constant(few.type, ir.Undefined), lanes)
 
     def _outputs(
         self,

@@ -30,11 +30,13 @@ def int32(table: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class RowMap:
-    """The lines of a plane: output row r sees the lines r · step + j · dilation, j < taps.
+    """The lines of a band: its output row r sees the lines d · depth_step + r · step + j · dilation, j < taps.
 
     Args:
-        outputs: output rows.
+        outputs: output rows, in slabs of `slab` rows of which one band has only rows of one.
         sources: int64 [lines, rows], the input rows that a line combines (one, if it is a copy), −1 outside.
+        deep: with a third axis that shares lines, int64 [slabs, depth]: the input slabs that its taps d read; the
+            sources are then those within a slab, of `height` rows.
     """
 
     outputs: int
@@ -42,18 +44,49 @@ class RowMap:
     step: int
     dilation: int
     sources: Table
+    slab: int
+    deep: Table | None = None
+    height: int = 0
 
-    def lines(self, rows: int) -> int:
-        """How many lines so many output rows see."""
+    @property
+    def depth(self) -> int:
+        """Taps in depth."""
+        return 1 if self.deep is None else self.deep.shape[1]
+
+    def depth_step(self, rows: int) -> int:
+        """Lines that so many output rows see in one slab."""
         return (rows - 1) * self.step + (self.taps - 1) * self.dilation + 1
 
-    def bands(self, rows: int) -> Tensor:
-        """int32 [bands, (first row, rows, first line, lines)] of so many rows each, but for the last."""
-        bands = []
-        for first in range(0, self.outputs, rows):
-            count = min(rows, self.outputs - first)
-            bands.append((first, count, first * self.step, self.lines(count)))
-        return int32(bands)
+    def lines(self, rows: int) -> int:
+        """Lines that so many output rows see."""
+        return self.depth * self.depth_step(rows)
+
+    def rows(self, lines: int, tile: int) -> int:
+        """How many rows, whole tiles of them, see no more lines than that."""
+        return (lines // self.depth - self.depth_step(tile)) // (tile * self.step) * tile + tile
+
+    def tables(self, rows: int) -> tuple[Tensor, Tensor, int]:
+        """int32 [bands, (first row, rows, first line, lines)] of so many rows each; [lines, rows]; number of bands."""
+        bands, lines = [], [self.sources] if self.deep is None else []
+        length, step = self.depth_step(rows), rows * self.step
+        slabs = [None] if self.deep is None else self.deep
+        for number, slab in enumerate(slabs):
+            for first in range(0, self.slab, rows):
+                count = min(rows, self.slab - first)
+                if slab is None:
+                    bands.append((first, count, first * self.step, self.lines(count)))
+                    continue
+                bands.append((number * self.slab + first, count, self.depth * length * len(lines), self.depth * length))
+                lines.append(self._block(slab, first // rows * step, length))
+        return int32(bands), int32(np.concatenate(lines)), len(bands)
+
+    def _block(self, slab: Table, first: int, length: int) -> Table:
+        """int64 [depth · length, 1]: lines of each of the slabs; −1 also for those after a slab's last."""
+        row = np.full(length, OUTSIDE)
+        here = self.sources[first : first + length, 0]
+        row[: len(here)] = here
+        outside = (slab[:, None] == OUTSIDE) | (row == OUTSIDE)
+        return np.where(outside, OUTSIDE, slab[:, None] * self.height + row).reshape(-1, 1)
 
 
 def row_map(windows: Sequence[Any], size: Sequence[int], combined: bool) -> RowMap:
@@ -61,12 +94,13 @@ def row_map(windows: Sequence[Any], size: Sequence[int], combined: bool) -> RowM
     table = geometry.sources(windows, size)
     table = table.reshape(-1, table.shape[-1])
     if combined:
-        return RowMap(len(table), 1, 1, 1, table)
-    if len(windows) == 1 and isinstance(windows[0], Window):
-        window, n = windows[0], size[0]
-        if window.stride < window.extent:  # neighbours see the same rows
-            return RowMap(len(table), window.size, window.stride, window.dilation, window.padded_line(n)[:, None])
-    return RowMap(len(table), table.shape[1], table.shape[1], 1, table.reshape(-1, 1))
+        return RowMap(len(table), 1, 1, 1, table, len(table))
+    window, n = windows[-1], size[-1]
+    if isinstance(window, Window) and window.stride < window.extent:  # neighbours see the same rows
+        line, slab = window.padded_line(n)[:, None], window.output_size(n)
+        deep = windows[0].sources(size[0]) if len(windows) > 1 else None
+        return RowMap(len(table), window.size, window.stride, window.dilation, line, slab, deep, n)
+    return RowMap(len(table), table.shape[1], table.shape[1], 1, table.reshape(-1, 1), len(table))
 
 
 @dataclass(frozen=True)

@@ -123,11 +123,11 @@ def _plan(
     columns = column_map(along, size[-1], along.output_size(size[-1]))
     row_given, column_given = _given(operation, combination, outer, along, height, size)
     one_count = isinstance(combination, Average) and len({*row_given.tolist()}) * len({*column_given.tolist()}) == 1
-    row_taps = Taps(rows.sources.shape[1]) if separable else Taps(rows.taps, rows.step, rows.dilation)
+    row_taps = Taps(rows.sources.shape[1]) if separable else Taps(rows.taps, rows.step, rows.dilation, rows.depth > 1)
     taps = Taps(along.size, along.stride, along.dilation) if isinstance(along, Window) else None
-    schedule = schedule or choose_planes(combination, row_taps, taps, rows.outputs, columns.outputs > lanes)
+    schedule = schedule or choose_planes(combination, row_taps, taps, rows.slab, columns.outputs > lanes)
     by_row, along_row = schedule.unrolled
-    sliding = schedule.rows > 1 and not by_row and rows.step == rows.dilation == 1 and rows.taps >= schedule.rows
+    sliding = row_taps.slides and not by_row and rows.taps >= schedule.rows > 1
     kernel = Planes(
         combination,
         row_taps if by_row else None,
@@ -156,11 +156,9 @@ def _band(rows: RowMap, columns: ColumnMap, schedule: PlanesSchedule, flat: bool
     if flat:
         most = (schedule.scratch // columns.split - schedule.ends * lanes) // columns.outputs
     else:
-        lines = schedule.scratch // columns.pitches(lanes, schedule.vectors)[0]
-        most = (lines - rows.lines(tile)) // (tile * rows.step) * tile + tile
-    most = min(most, rows.outputs)
-    bands = math.ceil(rows.outputs / most)
-    return math.ceil(rows.outputs / bands / tile) * tile
+        most = rows.rows(schedule.scratch // columns.pitches(lanes, schedule.vectors)[0], tile)
+    bands = math.ceil(rows.slab / min(most, rows.slab))
+    return math.ceil(rows.slab / bands / tile) * tile
 
 
 def _given(
@@ -222,17 +220,16 @@ class _Runner:
             ends = plan.schedule.ends * lanes
             line_pitch, phase_pitch = columns.outputs, rows.lines(plan.band) * columns.outputs + ends
         tables = columns.tables(phase_pitch, lanes)
-        bands = rows.bands(plan.band)
+        bands, sources, band_count = rows.tables(plan.band)
         self.tables = (
-            bands, int32(rows.sources), tables.segments, tables.ranges, tables.edges, tables.columns, *plan.given,
+            bands, sources, tables.segments, tables.ranges, tables.edges, tables.columns, *plan.given,
             tables.taps_at,
         )  # fmt: skip
         self.addresses = tuple(address(table) for table in self.tables)
         self.outside = constant_line(size[-1], does.identity)
         planes, outputs = self.shape[0] * channels, math.prod(self.shape[2:])
         row_taps, column_taps = rows.taps * rows.sources.shape[1], len(columns.tap_phases)
-        band_count = -(-rows.outputs // plan.band)
-        work = outputs * row_taps * column_taps // (band_count * tables.count)
+        work = outputs * rows.depth * row_taps * column_taps // (band_count * tables.count)
         group = _shared_out(planes, work)
         self.launch = Launch(
             PLANES,
@@ -254,6 +251,8 @@ class _Runner:
             phases=columns.phases,
             flat=int(plan.flat),
             row_taps=row_taps,
+            depth_taps=rows.depth,
+            depth_step=rows.depth_step(plan.band),
             row_step=rows.step,
             row_dilation=rows.dilation,
             column_taps=column_taps,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -34,8 +35,8 @@ POINTERS = (
 )  # fmt: skip
 NUMBERS = (
     "planes", "group", "channels", "multiple", "band_count", "segment_count", "x_plane", "width", "y_plane", "y_width",
-    "line_pitch", "phase_pitch", "phases", "flat", "row_taps", "row_step", "row_dilation", "column_taps",
-    "weight_plane",
+    "line_pitch", "phase_pitch", "phases", "flat", "depth_taps", "depth_step", "row_taps", "row_step", "row_dilation",
+    "column_taps", "weight_plane",
 )  # fmt: skip
 
 MOST_COLUMNS = 8  # taps along a row that are unrolled
@@ -45,11 +46,17 @@ MOST_BEFORE_SLIDING = 25  # the same where the rest may slide along tiles of two
 
 @dataclass(frozen=True)
 class Taps:
-    """A window's taps on one axis, to be unrolled."""
+    """A window's taps on one axis, to be unrolled; of rows, `deep` if there are such in several slabs."""
 
     size: int
     stride: int = 1
     dilation: int = 1
+    deep: bool = False
+
+    @property
+    def slides(self) -> bool:
+        """Whether the next output's taps are the same ones but for the first and the last."""
+        return self.stride == self.dilation == 1 and not self.deep
 
 
 @dataclass(frozen=True)
@@ -262,13 +269,32 @@ class PlanesKernel:
         place, phase = divmod(t * columns.dilation, columns.stride)
         return e.add(e.mul(self.a.phase_pitch, phase) if phase else 0, place)
 
-    def _unrolled_weights(self) -> list[Value]:
-        rows, columns = self.spec.rows, self.spec.columns
+    def _unrolled_weights(self, slab: Value = 0) -> list[Value]:
+        """A slab's weights, in registers for as long as there are enough."""
+        e, rows, columns = self.e, self.spec.rows, self.spec.columns
         if "weight" not in self.needs or not rows or not columns:
             return []
-        return [self.e.splat(self.e.load(self.weight, i)) for i in range(rows.size * columns.size)]
+        taps = rows.size * columns.size
+        first = e.mul(slab, taps)
+        return [e.splat(e.load(self.weight, e.add(first, tap))) for tap in range(taps)]
 
     def _unrolled(self, turn: int, r: Value, o: Value, states: list[State]) -> list[State]:
+        """Slab after slab, if the window has several."""
+        e, rows = self.e, self.spec.rows
+        assert rows
+        first = e.mul(r, rows.stride)
+        if not rows.deep:
+            return self._unrolled_slab(turn, first, o, states, self.weights)
+
+        def slab(number: Value, *flat: Value) -> list[Value]:
+            here = e.add(first, e.mul(number, self.a.depth_step))
+            return _flat(self._unrolled_slab(turn, here, o, self._cut(flat), self._unrolled_weights(number)))
+
+        return self._cut(e.loop(0, self.a.depth_taps, slab, _flat(states)))
+
+    def _unrolled_slab(
+        self, turn: int, first: Value, o: Value, states: list[State], weights: list[Value]
+    ) -> list[State]:
         """Line after line: what is read of one serves all rows of the tile that see it."""
         e, rows, columns, vectors = self.e, self.spec.rows, self.spec.columns, self.schedule.vectors
         assert rows and columns
@@ -276,7 +302,6 @@ class PlanesKernel:
         for i in range(self.schedule.rows):
             for j in range(rows.size):
                 seen.setdefault(i * rows.stride + j * rows.dilation, []).append((i, j))
-        first = e.mul(r, rows.stride)
         for offset in sorted(seen):
             line = e.add(first, offset)
             row = self._row_of(line)
@@ -285,34 +310,38 @@ class PlanesKernel:
                     place = e.add(o, v * e.lanes)
                     value, source = self._told(line, row, place, t)
                     for i, j in seen[offset]:
-                        weight = self.weights[j * columns.size + t] if self.weights else None
+                        weight = weights[j * columns.size + t] if weights else None
                         weight, cell = self._inside(weight, row, place, t), i * vectors + v
                         states[cell] = self.does.step(e, turn, states[cell], value, source, weight)
         return states
 
+    def _cut(self, flat: Sequence[Value]) -> list[State]:
+        """The states of the tile's vectors, one after the other in `flat`."""
+        length = len(flat) // len(self.cells)
+        return [list(flat[first : first + length]) for first in range(0, len(flat), length)]
+
     def _rolled(self, turn: int, r: Value, o: Value, states: list[State]) -> list[State]:
         """Tap after tap, by the tables."""
-        e, a, tile, length = self.e, self.a, self.schedule.rows, len(states[0])
+        e, a, tile = self.e, self.a, self.schedule.rows
         columns = self.spec.columns
         count = columns.size if columns else a.column_taps
 
-        def row_tap(j: Value, *flat: Value) -> list[Value]:
-            first = e.mul(j, a.row_dilation)
+        def row_tap(depth: Value, j: Value, *flat: Value) -> list[Value]:
+            first = e.add(e.mul(depth, a.depth_step), e.mul(j, a.row_dilation))
             lines = [e.add(e.mul(e.add(r, i), a.row_step), first) for i in range(tile)]
             rows = [self._row_of(line) for line in lines]
 
             def tap(t: Any, *flat: Value) -> list[Value]:
-                result: list[Value] = []
+                result = self._cut(flat)
                 weight = None
                 if "weight" in self.needs:
-                    weight = e.splat(e.load(self.weight, e.add(e.mul(j, count), t)))
+                    weight = e.splat(e.load(self.weight, e.add(e.mul(e.add(e.mul(depth, a.row_taps), j), count), t)))
                 for cell, (i, along) in enumerate(self.cells):
                     place = e.add(o, along)
                     value, source = self._told(lines[i], rows[i], place, t)
                     own = self._inside(weight, rows[i], place, t)
-                    state = list(flat[cell * length : (cell + 1) * length])
-                    result += self.does.step(e, turn, state, value, source, own)
-                return result
+                    result[cell] = self.does.step(e, turn, result[cell], value, source, own)
+                return _flat(result)
 
             if columns is None:
                 return e.loop(0, count, tap, flat)
@@ -320,8 +349,10 @@ class PlanesKernel:
                 flat = tuple(tap(t, *flat))
             return list(flat)
 
-        values = e.loop(0, a.row_taps, row_tap, [value for state in states for value in state])
-        return [values[cell * length : (cell + 1) * length] for cell in range(len(self.cells))]
+        def depth_tap(depth: Value, *flat: Value) -> list[Value]:
+            return e.loop(0, a.row_taps, partial(row_tap, depth), flat)
+
+        return self._cut(e.loop(0, a.depth_taps, depth_tap, _flat(states)))
 
     def _slid(self, r: Value, o: Value, states: list[State]) -> list[State]:
         """Line after line, of which each of the tile's rows sees the next with its next row of weights."""
@@ -390,6 +421,10 @@ class PlanesKernel:
         return e.b.select(outside, e.splat(0.0), weight)
 
 
+def _flat(states: Sequence[State]) -> list[Value]:
+    return [value for state in states for value in state]
+
+
 def choose_planes(
     combination: Combination, rows: Taps, columns: Taps | None, outputs: int, wide: bool
 ) -> PlanesSchedule:
@@ -398,11 +433,11 @@ def choose_planes(
     if combination.separable:
         return PlanesSchedule(1, unrolled=(rows.size <= MOST_ROWS, unrolled_columns > 0))
     summed, taps = isinstance(combination, WeightedSum), rows.size * unrolled_columns * combination.turns
-    slides = summed and wide and rows.stride == rows.dilation == 1
+    slides = summed and wide and rows.slides
     unrolled = (0 < taps <= (MOST_BEFORE_SLIDING if slides else MOST_UNROLLED), unrolled_columns > 0)
     if not summed or outputs < 3:
         return PlanesSchedule(1, unrolled=unrolled)
-    return PlanesSchedule(4, unrolled=unrolled, vectors=1 if unrolled[0] or not wide else 2)
+    return PlanesSchedule(4, unrolled=unrolled, vectors=2 if slides and not unrolled[0] else 1)
 
 
 def _write(spec: Planes, schedule: PlanesSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

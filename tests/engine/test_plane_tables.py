@@ -67,14 +67,29 @@ def test_irregular_and_far_taps(window, outputs):
 @drawn
 def test_each_row_tap_finds_its_line(data):
     axes = data.draw(geometries(ceil=True))
+    windows, sizes = axes.windows[:2], axes.size[:2]
     try:
-        expected = geometry.sources(axes.windows, axes.size)
+        expected = geometry.sources(windows, sizes)
     except GeometryError:
         assume(False)
     expected = expected.reshape(-1, expected.shape[-1])
-    np.testing.assert_array_equal(row_map(axes.windows, axes.size, True).sources, expected)
-    rows = row_map(axes.windows, axes.size, False)
-    for first, count, line, lines in rows.bands(data.draw(st.integers(1, 5))).view(-1, 4).tolist():
-        here = rows.sources[line : line + lines, 0]
-        found = here[np.arange(count)[:, None] * rows.step + np.arange(rows.taps) * rows.dilation]
+    np.testing.assert_array_equal(row_map(windows, sizes, True).sources, expected)
+    rows = row_map(windows, sizes, False)
+    size = data.draw(st.integers(1, 5))
+    bands, sources, number = rows.tables(size)
+    seen = 0
+    for first, count, line, lines in bands.view(number, 4).tolist():
+        assert count <= size
+        here = sources.numpy()[line : line + lines]
+        taps = np.arange(rows.depth)[:, None] * rows.depth_step(size) + np.arange(rows.taps) * rows.dilation
+        found = here[np.arange(count)[:, None] * rows.step + taps.reshape(-1)]
         np.testing.assert_array_equal(found, expected[first : first + count])
+        seen += count
+    assert seen == len(expected)
+
+
+def test_rows_that_are_read_by_as_many_lines_as_there_is_room_for():
+    rows = row_map((Window(3), Window(5, 2, 3)), (9, 40), False)
+    for lines in range(rows.lines(4), 300, 7):
+        count = rows.rows(lines, 4)
+        assert count % 4 == 0 and rows.lines(count) <= lines < rows.lines(count + 4)

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
-from svertka import portable, spec
+from svertka import arguments, portable, spec
 from svertka.engine import dispatch
 from svertka.errors import GeometryError
-from svertka.portable import remembered
 from svertka.window import integer
 
 Parameters = ParamSpec("Parameters")
@@ -81,100 +80,6 @@ def _explain(operation: spec.Operation[Any], x: Tensor, *tensors: Tensor | None)
         )
 
 
-@remembered
-def convolution_spec(
-    ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: int, mode: str
-) -> spec.Convolution:
-    """The spec of a convolution, from torch's arguments."""
-    return spec.Convolution(
-        spec.windows(ndim, kernel_size, stride, padding, dilation, mode), integer(groups, "groups", 1)
-    )
-
-
-@remembered
-def transposed_spec(
-    ndim: int, kernel_size: Any, stride: Any, padding: Any, output_padding: Any, groups: int, dilation: Any
-) -> spec.TransposedConvolution:
-    """The spec of a transposed convolution, from torch's arguments."""
-    windows = spec.transposed_windows(ndim, kernel_size, stride, padding, output_padding, dilation)
-    return spec.TransposedConvolution(windows, integer(groups, "groups", 1))
-
-
-@remembered
-def block_spec(
-    ndim: int,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-    mode: str,
-    activation: str | None,
-    slope: float,
-    pool_size: Any,
-) -> spec.ConvolutionBlock:
-    """The spec of a convolution block; its pooling moves by its own size."""
-    convolution = convolution_spec(ndim, kernel_size, stride, padding, dilation, groups, mode)
-    pool = () if pool_size is None else spec.windows(ndim, pool_size, pool_size)
-    chosen = None if activation is None else spec.Activation(activation, slope)
-    return spec.ConvolutionBlock(convolution.windows, convolution.groups, chosen, pool)
-
-
-@remembered
-def unshared_spec(
-    ndim: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: int, mode: str
-) -> spec.Unshared:
-    """The spec of an unshared convolution, from a convolution's arguments."""
-    return spec.Unshared(spec.windows(ndim, kernel_size, stride, padding, dilation, mode), integer(groups, "groups", 1))
-
-
-@remembered
-def pool_spec(
-    kind: type[spec.Operation[Any]],
-    ndim: int,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    mode: str,
-    *details: Any,
-) -> spec.Operation[Any]:
-    """The spec of a pooling of the given kind; a stride of None is the kernel's size."""
-    stride = kernel_size if stride is None or stride == () else stride
-    return kind(spec.windows(ndim, kernel_size, stride, padding, dilation, mode, ceil_mode), *details)
-
-
-@remembered
-def adaptive_spec(kind: type[spec.Operation[Any]], ndim: int, output_size: Any, *details: Any) -> spec.Operation[Any]:
-    """The spec of a pooling to a given output size."""
-    return kind(spec.segments(ndim, output_size), *details)
-
-
-@remembered
-def segments_spec(kind: type[spec.Operation[Any]], count: int | None) -> spec.Operation[Any]:
-    """The spec of a pooling over nearly equal segments of one axis."""
-    return kind(spec.segments(1, count, overlap=False))
-
-
-@remembered
-def k_max_spec(k: int) -> spec.KMaxPool:
-    """The spec of a k-max pooling."""
-    return spec.KMaxPool(spec.segments(1, 1), k)
-
-
-@remembered
-def segment_pool_spec(kind: str) -> spec.SegmentPool:
-    """The spec of a pooling between boundaries."""
-    return spec.SegmentPool(spec.segments(1, 1), kind)
-
-
-@remembered
-def pad_spec(ndim: int, padding: Any, mode: str, value: float) -> spec.Pad:
-    """The spec of a padding, from F.pad's argument."""
-    return spec.Pad(spec.pad_windows(ndim, padding, mode), value)
-
-
 def _conv(
     ndim: int,
     input: Tensor,
@@ -197,7 +102,7 @@ def _conv(
     Returns:
         [N, out_channels, *output size]; output size ⌊(n + before + after − extent) / stride⌋ + 1 on each axis.
     """
-    operation = convolution_spec(ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode)
+    operation = arguments.convolution_spec(ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode)
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -231,7 +136,7 @@ def _conv_block(
     Returns:
         [N, out_channels, *output size].
     """
-    operation = block_spec(
+    operation = arguments.block_spec(
         ndim, weight.shape[2:], stride, padding, dilation, groups, padding_mode, activation, negative_slope, pool_size
     )
     return run(operation, input, weight, bias, scale, residual)  # type: ignore[no-any-return]
@@ -259,7 +164,7 @@ def _conv_transpose(
     Returns:
         [N, out_channels, *output size]; output size (n − 1)·stride − before − after + extent + output_padding.
     """
-    operation = transposed_spec(ndim, weight.shape[2:], stride, padding, output_padding, groups, dilation)
+    operation = arguments.transposed_spec(ndim, weight.shape[2:], stride, padding, output_padding, groups, dilation)
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -310,7 +215,7 @@ def _locally_connected(
             f"an unshared weight is [{ndim} output sizes, out_channels, in_channels / groups, {ndim} kernel sizes], "
             f"but got one of shape {list(weight.shape)}"
         )
-    operation = unshared_spec(ndim, weight.shape[ndim + 2 :], stride, padding, dilation, groups, padding_mode)
+    operation = arguments.unshared_spec(ndim, weight.shape[ndim + 2 :], stride, padding, dilation, groups, padding_mode)
     return run(operation, input, weight, bias)  # type: ignore[no-any-return]
 
 
@@ -334,7 +239,7 @@ def _max_pool(
         [N, C, *output size], or with `return_indices` a pair of it and of int64 row-major indices into the spatial
         input (−1 for a window that reads no input).
     """
-    operation = pool_spec(spec.MaxPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode)
+    operation = arguments.pool_spec(spec.MaxPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode)
     return run(operation, input, return_indices=return_indices)
 
 
@@ -355,7 +260,7 @@ def _avg_pool(
 
     Without `count_include_pad`, a window that reads no input gives NaN (0 / 0).
     """
-    operation = pool_spec(
+    operation = arguments.pool_spec(
         spec.AveragePool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode,
         count_include_pad, divisor_override,
     )  # fmt: skip
@@ -379,7 +284,9 @@ def _lp_pool(
     torch's own takes powers of the signed input, so that odd p lose what cancels; this is the norm. Its gradient is 0
     where the norm is 0.
     """
-    operation = pool_spec(spec.LpPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, norm_type)
+    operation = arguments.pool_spec(
+        spec.LpPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, norm_type
+    )
     return run(operation, input)  # type: ignore[no-any-return]
 
 
@@ -406,7 +313,7 @@ def _weighted_avg_pool(
             f"the weight of a weighted pooling is [channels or 1, {ndim} kernel sizes], "
             f"but got one of shape {list(weight.shape)}"
         )
-    operation = pool_spec(
+    operation = arguments.pool_spec(
         spec.WeightedPool, ndim, tuple(weight.shape[1:]), stride, padding, dilation, False, padding_mode,
         count_include_pad,
     )  # fmt: skip
@@ -434,7 +341,7 @@ def _stochastic_pool(
     Args:
         generator: draws from it instead of torch's default one.
     """
-    operation = pool_spec(
+    operation = arguments.pool_spec(
         spec.StochasticPool, ndim, kernel_size, stride, padding, dilation, ceil_mode, padding_mode, training
     )
     return run(operation, input, generator=generator)  # type: ignore[no-any-return]
@@ -454,8 +361,8 @@ def k_max_pool1d(input: Tensor, k: int) -> Tensor:
     if not 1 <= integer(k, "k", 1) <= input.shape[-1]:
         raise GeometryError(f"k={k} of a k-max pooling must lie between 1 and the length {input.shape[-1]}")
     if input.ndim in (2, 3):
-        return run(k_max_spec(k), input)  # type: ignore[no-any-return]
-    rows = run(k_max_spec(k), input.reshape(1, -1, input.shape[-1]))
+        return run(arguments.k_max_spec(k), input)  # type: ignore[no-any-return]
+    rows = run(arguments.k_max_spec(k), input.reshape(1, -1, input.shape[-1]))
     return rows.reshape(*input.shape[:-1], k)  # type: ignore[no-any-return]
 
 
@@ -480,13 +387,13 @@ def dynamic_pool1d(
     if (segments is None) == (boundaries is None):
         raise GeometryError("a dynamic pooling needs either a number of segments or boundaries, not both or none")
     if boundaries is None:
-        return run(segments_spec(spec.MaxPool if kind == "max" else spec.AveragePool, segments), input)  # type: ignore[no-any-return]
+        return run(arguments.segments_spec(spec.MaxPool if kind == "max" else spec.AveragePool, segments), input)  # type: ignore[no-any-return]
     if boundaries.ndim != 2 or input.ndim != 3 or boundaries.shape[0] != input.shape[0]:
         raise GeometryError(
             f"boundaries are [N, segments − 1] for an input [N, C, L], but got {list(boundaries.shape)} "
             f"for {list(input.shape)}"
         )
-    operation = segment_pool_spec(kind)
+    operation = arguments.segment_pool_spec(kind)
     if has_torch_function((input, boundaries)):  # who watches sees what it is composed of
         return portable.run(operation, input, boundaries)  # type: ignore[no-any-return]
     return run(operation, input, boundaries)  # type: ignore[no-any-return]
@@ -494,17 +401,17 @@ def dynamic_pool1d(
 
 def _adaptive_max_pool(ndim: int, input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Maximum pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
-    return run(adaptive_spec(spec.MaxPool, ndim, output_size), input, return_indices=return_indices)
+    return run(arguments.adaptive_spec(spec.MaxPool, ndim, output_size), input, return_indices=return_indices)
 
 
 def _adaptive_avg_pool(ndim: int, input: Tensor, output_size: Any) -> Tensor:
     """Average pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
-    return run(adaptive_spec(spec.AveragePool, ndim, output_size), input)  # type: ignore[no-any-return]
+    return run(arguments.adaptive_spec(spec.AveragePool, ndim, output_size), input)  # type: ignore[no-any-return]
 
 
 def _adaptive_lp_pool(ndim: int, input: Tensor, norm_type: float, output_size: Any) -> Tensor:
     """Lp pooling to a given output size: output i looks at the inputs ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉ − 1."""
-    operation = adaptive_spec(spec.LpPool, ndim, output_size, norm_type)
+    operation = arguments.adaptive_spec(spec.LpPool, ndim, output_size, norm_type)
     return run(operation, input)  # type: ignore[no-any-return]
 
 
@@ -517,7 +424,7 @@ def _pad(ndim: int, input: Tensor, padding: Sizes, mode: str = "zeros", value: f
         mode: one of `window.MODES`.
         value: what stands outside in mode "zeros".
     """
-    return run(pad_spec(ndim, padding, mode, value), input)  # type: ignore[no-any-return]
+    return run(arguments.pad_spec(ndim, padding, mode, value), input)  # type: ignore[no-any-return]
 
 
 def _for_ndim(

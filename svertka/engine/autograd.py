@@ -13,70 +13,113 @@ import torch
 from torch import Tensor
 
 from svertka import portable, spec
-from svertka.engine import dense_gradients
+from svertka.engine import dense_gradients, pool_gradients, pools
 
 _REMEMBERED = 4096
-_prepared: OrderedDict[Any, Any] = OrderedDict()
+_prepared: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
 
 
 def differentiable(operation: Any, x: Tensor, *tensors: Tensor | None) -> str:
     """Why the kernels can't give the gradient of a call; "" if they can."""
+    if type(operation) in (spec.MaxPool, spec.AveragePool):
+        return ""
     if not isinstance(operation, spec.Convolution):
         return "it needs gradients, which torch computes"
     weight = tensors[0]
-    if weight is None or 1 < operation.groups == weight.shape[0] == x.shape[1]:
+    if weight is None or 1 < operation.groups == x.shape[1]:
         return "it needs gradients of a depthwise convolution, which torch computes"
     return ""
 
 
-def apply(runner: Any, operation: Any, x: Tensor, *tensors: Tensor | None) -> Any:
+def apply(runner: Any, operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
     """The operation by its runner, such that gradients flow."""
-    return _Convolution.apply(runner, operation, x, *tensors)  # type: ignore[no-untyped-call]
+    if isinstance(operation, spec.Convolution):
+        return _Convolution.apply(runner, operation, x, *tensors)  # type: ignore[no-untyped-call]
+    if isinstance(operation, spec.AveragePool):
+        return _Average.apply(runner, operation, x)  # type: ignore[no-untyped-call]
+    y, places = _Maximum.apply(operation, x)  # type: ignore[no-untyped-call]
+    return (y, places) if options.get("return_indices") else y
+
+
+def _remembered(key: Any, operation: Any, build: Any) -> Any:
+    """What `build` gives, once for each key; the operation is held, so that its id stays its own."""
+    found = _prepared.get(key)
+    if found is None:
+        found = _prepared[key] = (build(), operation)
+        if len(_prepared) > _REMEMBERED:
+            _prepared.popitem(last=False)
+    return found[0]
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, runner: Any, operation: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        ctx.operation, ctx.biased = operation, bias is not None
+        ctx.operation = operation
         ctx.save_for_backward(x, weight, bias)
         return runner(x, weight, bias)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (dy,) = gradients
-        x, weight, bias = ctx.saved_tensors
-        _, _, *needs = ctx.needs_input_grad
-        needs += [False] * (3 - len(needs))
+        tensors, count = ctx.saved_tensors, len(ctx.needs_input_grad) - 2
+        needs = (*ctx.needs_input_grad[2:], False)[:3]
         if torch.is_grad_enabled():
-            found = _by_torch(ctx.operation, (x, weight, bias), needs, dy)
+            found = _by_torch(ctx.operation, tensors, needs, dy)
         else:
-            found = _by_kernels(ctx.operation, (x, weight, bias), needs, dy)
-        return None, None, *found[: len(ctx.needs_input_grad) - 2]
+            found = _convolution_gradients(ctx.operation, tensors, needs, dy)
+        return None, None, *found[:count]
 
 
-def _by_kernels(
-    operation: Any, tensors: tuple[Tensor, Tensor, Tensor | None], needs: Sequence[bool], dy: Tensor
-) -> Any:
+def _convolution_gradients(operation: Any, tensors: Any, needs: Sequence[bool], dy: Tensor) -> list[Tensor | None]:
     x, weight, _ = tensors
-    found: list[Tensor | None] = [None, None, None]
-    if needs[0]:
-        found[0] = _runner(dense_gradients.prepare_input_gradient, operation, x, weight, dy)(dy, weight)
-    if needs[1]:
-        found[1] = _runner(dense_gradients.prepare_weight_gradient, operation, x, weight, dy)(x, dy)
-    if needs[2]:
-        found[2] = dense_gradients.bias_gradient(dy)
-    return found
+
+    def runner(prepare: Any) -> Any:
+        key = (prepare, id(operation), x.shape, x.stride(), weight.shape, dy.stride())
+        return _remembered(key, operation, lambda: prepare(operation, x, weight, dy))
+
+    return [
+        runner(dense_gradients.prepare_input_gradient)(dy, weight) if needs[0] else None,
+        runner(dense_gradients.prepare_weight_gradient)(x, dy) if needs[1] else None,
+        dense_gradients.bias_gradient(dy) if needs[2] else None,
+    ]
 
 
-def _runner(prepare: Any, operation: Any, x: Tensor, weight: Tensor, dy: Tensor) -> Any:
-    key = (prepare, id(operation), x.shape, x.stride(), weight.shape, dy.stride())
-    found = _prepared.get(key)
-    if found is None:
-        # The operation is held, so that its id stays its own.
-        found = _prepared[key] = (prepare(operation, x, weight, dy), operation)
-        if len(_prepared) > _REMEMBERED:
-            _prepared.popitem(last=False)
-    return found[0]
+class _Maximum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, operation: Any, x: Tensor) -> Any:
+        key = (pools.prepare_max, id(operation), x.shape, x.stride())
+        runner = _remembered(key, operation, lambda: pools.prepare_max(operation, x, return_indices=True))
+        y, places = runner(x, return_indices=True)
+        ctx.operation = operation
+        ctx.save_for_backward(x, places)
+        ctx.mark_non_differentiable(places)
+        return y, places
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, places = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return None, *_by_torch(ctx.operation, (x,), (True,), gradients[0])
+        return None, _pool_gradient(ctx.operation, x)(gradients[0], places)
+
+
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, runner: Any, operation: Any, x: Tensor) -> Any:
+        ctx.operation, ctx.layout = operation, (x.shape, x.stride())
+        return runner(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        like = torch.empty_strided(*ctx.layout)
+        if torch.is_grad_enabled():  # the mean is linear: its gradient is the same everywhere
+            return None, None, *_by_torch(ctx.operation, (like.zero_().requires_grad_(),), (True,), gradients[0])
+        return None, None, _pool_gradient(ctx.operation, like)(gradients[0], None)
+
+
+def _pool_gradient(operation: Any, x: Tensor) -> Any:
+    key = (pool_gradients.prepare_pool_gradient, id(operation), x.shape, x.stride())
+    return _remembered(key, operation, lambda: pool_gradients.prepare_pool_gradient(operation, x))
 
 
 def _by_torch(operation: Any, tensors: Sequence[Tensor | None], needs: Sequence[bool], dy: Tensor) -> list[Any]:

@@ -108,7 +108,9 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
         runner, _, entry = found
         if runner.__class__ is not str:
             entry.count += 1
-            return _autograd().apply(runner, operation, x, *tensors) if needed else runner(x, *tensors, **options)
+            if needed:
+                return _autograd().apply(runner, operation, x, *tensors, **options)
+            return runner(x, *tensors, **options)
         reason = runner
     if chosen == "kernels":
         raise SvertkaError(f"the kernels can't do {operation} on an input of shape {list(x.shape)}: {reason}")

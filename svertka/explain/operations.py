@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from svertka import functional, spec
+from svertka import arguments, spec
 from svertka.errors import GeometryError
 from svertka.nn import DynamicPool1d, KMaxPool1d
 
@@ -58,10 +58,10 @@ def operation_of(layer: nn.Module) -> spec.Operation[Any] | None:
     if isinstance(ours, spec.Operation):
         return ours
     if isinstance(layer, KMaxPool1d):
-        return functional.k_max_spec(layer.k)
+        return arguments.k_max_spec(layer.k)
     if isinstance(layer, DynamicPool1d) and layer.segments:
         kind: Any = spec.MaxPool if layer.kind == "max" else spec.AveragePool
-        return functional.segments_spec(kind, layer.segments)
+        return arguments.segments_spec(kind, layer.segments)
     for classes, parse in _TORCH:
         for ndim, theirs in enumerate(classes, start=1):
             if isinstance(layer, theirs):
@@ -82,32 +82,32 @@ def _numbers(values: Any) -> Array | None:
 
 
 def _convolution(layer: Any, ndim: int) -> spec.Operation[Any]:
-    return functional.convolution_spec(
+    return arguments.convolution_spec(
         ndim, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
     )
 
 
 def _transposed(layer: Any, ndim: int) -> spec.Operation[Any]:
-    return functional.transposed_spec(
+    return arguments.transposed_spec(
         ndim, layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
     )
 
 
 def _max(layer: Any, ndim: int) -> spec.Operation[Any]:
-    return functional.pool_spec(
+    return arguments.pool_spec(
         spec.MaxPool, ndim, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode, "zeros"
     )
 
 
 def _average(layer: Any, ndim: int) -> spec.Operation[Any]:
-    return functional.pool_spec(
+    return arguments.pool_spec(
         spec.AveragePool, ndim, layer.kernel_size, layer.stride, layer.padding, 1, layer.ceil_mode, "zeros",
         layer.count_include_pad, getattr(layer, "divisor_override", None),
     )  # fmt: skip
 
 
 def _lp(layer: Any, ndim: int) -> spec.Operation[Any]:
-    return functional.pool_spec(
+    return arguments.pool_spec(
         spec.LpPool, ndim, layer.kernel_size, layer.stride, 0, 1, layer.ceil_mode, "zeros", float(layer.norm_type)
     )
 
@@ -120,10 +120,10 @@ _TORCH: tuple[tuple[Any, Any], ...] = (
     ((nn.LPPool1d, nn.LPPool2d, nn.LPPool3d), _lp),
     (
         (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-        lambda layer, ndim: functional.adaptive_spec(spec.MaxPool, ndim, layer.output_size),
+        lambda layer, ndim: arguments.adaptive_spec(spec.MaxPool, ndim, layer.output_size),
     ),
     (
         (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-        lambda layer, ndim: functional.adaptive_spec(spec.AveragePool, ndim, layer.output_size),
+        lambda layer, ndim: arguments.adaptive_spec(spec.AveragePool, ndim, layer.output_size),
     ),
 )

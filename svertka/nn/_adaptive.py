@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from svertka import arguments, spec
 from svertka import functional as F
-from svertka import spec
 from svertka.errors import GeometryError
 from svertka.window import integer
 
@@ -21,7 +21,7 @@ class _AdaptiveMaxPool:
     @property
     def operation(self: Any) -> spec.Operation[Any]:
         """The layer's spec."""
-        return F.adaptive_spec(spec.MaxPool, self._ndim, self.output_size)
+        return arguments.adaptive_spec(spec.MaxPool, self._ndim, self.output_size)
 
     def forward(self: Any, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size], or a pair of it and the indices."""
@@ -54,7 +54,7 @@ class _AdaptiveAvgPool:
     @property
     def operation(self: Any) -> spec.Operation[Any]:
         """The layer's spec."""
-        return F.adaptive_spec(spec.AveragePool, self._ndim, self.output_size)
+        return arguments.adaptive_spec(spec.AveragePool, self._ndim, self.output_size)
 
     def forward(self: Any, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size]."""
@@ -97,7 +97,7 @@ class _AdaptiveLPPool(nn.Module):
     @property
     def operation(self) -> spec.Operation[Any]:
         """The layer's spec."""
-        return F.adaptive_spec(spec.LpPool, self._ndim, self.output_size, self.norm_type)
+        return arguments.adaptive_spec(spec.LpPool, self._ndim, self.output_size, self.norm_type)
 
     def forward(self, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *output size]."""
@@ -281,7 +281,7 @@ class _Pad(nn.Module):
     @property
     def operation(self) -> spec.Pad:
         """The layer's spec, from its attributes as they are now."""
-        return F.pad_spec(self._ndim, self.padding, self.mode, self.value)
+        return arguments.pad_spec(self._ndim, self.padding, self.mode, self.value)
 
     def forward(self, input: Tensor) -> Any:
         """[N, C, *size] → [N, C, *padded size]."""

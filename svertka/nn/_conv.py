@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
+from svertka import arguments, spec
 from svertka import functional as F
-from svertka import spec
 from svertka.errors import GeometryError
 from svertka.functional import Padding, Sizes
 from svertka.window import integer
@@ -52,7 +52,7 @@ class _Conv:
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        F.convolution_spec(self._ndim, kernel_size, stride, padding, dilation, groups, padding_mode)
+        arguments.convolution_spec(self._ndim, kernel_size, stride, padding, dilation, groups, padding_mode)
         sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
         sizes = {name: spec.per_axis(value, self._ndim, name) for name, value in sizes.items()}
         # torch's constructor knows neither our paddings nor our modes, so they are set after it.
@@ -63,7 +63,7 @@ class _Conv:
     @property
     def operation(self: Any) -> spec.Convolution:
         """The layer's spec, from its attributes as they are now."""
-        return F.convolution_spec(
+        return arguments.convolution_spec(
             self._ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
         )
 
@@ -104,7 +104,7 @@ class _ConvTranspose:
     @property
     def operation(self: Any) -> spec.TransposedConvolution:
         """The layer's spec, from its attributes as they are now."""
-        return F.transposed_spec(
+        return arguments.transposed_spec(
             self._ndim, self.kernel_size, self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )
 
@@ -115,7 +115,7 @@ class _ConvTranspose:
             extra = self._output_padding(
                 input, output_size, self.stride, self.padding, self.kernel_size, self._ndim, self.dilation
             )
-            operation = F.transposed_spec(
+            operation = arguments.transposed_spec(
                 self._ndim, self.kernel_size, self.stride, self.padding, tuple(extra), self.groups, self.dilation
             )
         return F.run(operation, input, self.weight, self.bias)
@@ -248,7 +248,7 @@ class _LocallyConnected(LazyModuleMixin, nn.Module):
     @property
     def operation(self) -> spec.Unshared:
         """The layer's spec, from its attributes as they are now."""
-        return F.unshared_spec(
+        return arguments.unshared_spec(
             self._ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode
         )
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from svertka import arguments, spec
 from svertka import functional as F
-from svertka import spec
 from svertka.errors import GeometryError
 from svertka.functional import Padding, Sizes
 
@@ -31,7 +31,7 @@ class _Pool(nn.Module):
     @property
     def operation(self) -> spec.Operation[Any]:
         """The layer's spec, from its attributes as they are now."""
-        return F.pool_spec(
+        return arguments.pool_spec(
             self._kind, self._ndim, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
             self.padding_mode, *self._details(),
         )  # fmt: skip

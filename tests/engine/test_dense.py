@@ -11,7 +11,7 @@ from guarded import guarded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from svertka import functional, reference, spec
+from svertka import arguments, functional, reference, spec
 from svertka.engine import dense
 from svertka.engine.dispatch import using
 from svertka.engine.report import report
@@ -130,7 +130,7 @@ def test_no_byte_outside_is_touched(mode, at_end, last, kernel, channels):
     weight = guarded(numbers(1, 19, channels, kernel, kernel), at_end=at_end)
     bias, residual = guarded(numbers(2, 19), at_end=at_end), numbers(3, 2, 19, 5, 7)
     residual = guarded(residual.contiguous(memory_format=memory_format), at_end=at_end)
-    operation = functional.block_spec(2, (kernel, kernel), 1, kernel // 2, 1, 1, mode, "relu", 0.0, None)
+    operation = arguments.block_spec(2, (kernel, kernel), 1, kernel // 2, 1, 1, mode, "relu", 0.0, None)
     runner = dense.prepare_block(operation, x, weight, bias, None, residual)
     with watched_results(at_end):
         runner(x, weight, bias, None, residual)
@@ -242,7 +242,7 @@ def test_the_report_tells_who_computed():
     with torch.no_grad():
         functional.conv2d(x, weight)
         functional.conv2d(x.double(), weight.double())
-    functional.max_pool2d(x.requires_grad_(), 2)
+    functional.lp_pool2d(x.requires_grad_(), 2.0, 2)
     paths = [(call.path, call.detail) for call in report()]
     assert paths[0][0] == "kernel" and paths[0][1].startswith("dense")
     assert paths[1:] == [

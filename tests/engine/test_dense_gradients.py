@@ -8,7 +8,7 @@ from guarded import guarded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from svertka import functional, portable, spec
+from svertka import arguments, functional, portable, spec
 from svertka.engine import dense_gradients, layout
 from svertka.engine.dispatch import using
 from svertka.errors import GeometryError
@@ -60,7 +60,7 @@ def test_both_gradients_are_the_adjoint(data):
 @pytest.mark.parametrize("channels", (3, 9))
 def test_formats_and_modes(mode, last, channels):
     memory_format = torch.channels_last if last else torch.contiguous_format
-    operation = functional.convolution_spec(2, (3, 3), 2, 2, 1, 1, mode)
+    operation = arguments.convolution_spec(2, (3, 3), 2, 2, 1, 1, mode)
     x = random(2, channels, 7, 9).contiguous(memory_format=memory_format)
     dx, _, _, _ = check(operation, x, random(20, channels, 3, 3))
     assert dx.stride() == x.stride()
@@ -69,7 +69,7 @@ def test_formats_and_modes(mode, last, channels):
 @pytest.mark.parametrize("at_end", (False, True))
 @pytest.mark.parametrize("channels", (3, 16))
 def test_no_byte_outside_is_touched(at_end, channels, monkeypatch):
-    operation = functional.convolution_spec(2, (3, 3), 1, 1, 1, 1, "reflect")
+    operation = arguments.convolution_spec(2, (3, 3), 1, 1, 1, 1, "reflect")
     x, weight = guarded(random(2, channels, 5, 7), at_end=at_end), guarded(random(19, channels, 3, 3), at_end=at_end)
     dy = random(2, 19, 5, 7).contiguous(memory_format=torch.channels_last)
     dy = guarded(dy, at_end=at_end)
@@ -81,7 +81,7 @@ def test_no_byte_outside_is_touched(at_end, channels, monkeypatch):
 
 
 def test_the_comparison_fails_on_a_wrong_gradient():
-    operation = functional.convolution_spec(1, (3,), 1, 1, 1, 1, "zeros")
+    operation = arguments.convolution_spec(1, (3,), 1, 1, 1, 1, "zeros")
     x, weight = random(2, 4, 9), random(5, 4, 3)
     dx, dw, expected, magnitudes = check(operation, x, weight)
     for found, true, magnitude in zip((dx, dw), expected, magnitudes, strict=True):
@@ -149,7 +149,7 @@ def test_gradients_of_gradients():
 
 
 def test_the_same_bits_for_any_number_of_threads():
-    operation = functional.convolution_spec(2, (3, 3), 1, 1, 1, 1, "zeros")
+    operation = arguments.convolution_spec(2, (3, 3), 1, 1, 1, 1, "zeros")
     x, weight, dy = random(8, 16, 14, 14), random(24, 16, 3, 3), random(8, 24, 14, 14)
     before, results = torch.get_num_threads(), []
     try:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from guarded import guarded
 
-from svertka import functional, portable
+from svertka import arguments, functional, portable
 from svertka.engine import kmax
 from svertka.engine.dispatch import using
 from svertka.kernels.kmax import MOST_FEW, FewLargest, ManyLargest
@@ -38,12 +38,12 @@ KINDS = {
 
 def pooled(x, k, way):
     kernel = FewLargest(k) if way == "few" else ManyLargest(way == "along")
-    return kmax.prepare_k_max(functional.k_max_spec(k), x, kernel=kernel)(x)
+    return kmax.prepare_k_max(arguments.k_max_spec(k), x, kernel=kernel)(x)
 
 
 def definition(x, k):
     """By torch's own stable sort, which keeps the sign of a zero, too."""
-    return portable.run(functional.k_max_spec(k), x)
+    return portable.run(arguments.k_max_spec(k), x)
 
 
 def same(result, expected):

@@ -8,7 +8,7 @@ from guarded import guarded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from svertka import functional, reference
+from svertka import arguments, functional, reference
 from svertka.engine import pad
 from svertka.engine.dispatch import using
 from svertka.errors import GeometryError
@@ -38,7 +38,7 @@ def test_every_padding_is_the_reference(data):
     ndim = data.draw(st.integers(1, 3))
     size = [data.draw(st.integers(1, (50, 20, 6)[ndim - 1])) for _ in range(ndim)]
     sides = [data.draw(st.integers(-4, 7)) for _ in range(2 * ndim)]
-    operation = functional.pad_spec(ndim, tuple(sides), data.draw(st.sampled_from(MODES)), 1.5)
+    operation = arguments.pad_spec(ndim, tuple(sides), data.draw(st.sampled_from(MODES)), 1.5)
     try:
         operation.output_size(size)
     except GeometryError:
@@ -57,7 +57,7 @@ def test_every_padding_is_the_reference(data):
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("channels, width", ((3, 37), (5, 4), (17, 3), (2, 16)))
 def test_no_byte_outside_is_touched(mode, at_end, last, channels, width, monkeypatch):
-    operation = functional.pad_spec(2, (2, 1, -1, 3), mode, 0.0)
+    operation = arguments.pad_spec(2, (2, 1, -1, 3), mode, 0.0)
     x = numbers(0, 2, channels, 4, width)
     x = guarded(x.contiguous(memory_format=torch.channels_last) if last else x, at_end=at_end)
     empty = pad.empty
@@ -72,7 +72,7 @@ def test_rows_and_columns_are_shared_out(last, monkeypatch):
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     for sides in ((100, 7, 1, 1), (-100, 3, 0, 0), (3, -100, 1, 1)):
         for mode in MODES:
-            operation = functional.pad_spec(2, sides, mode, 2.0)
+            operation = arguments.pad_spec(2, sides, mode, 2.0)
             assert same(padded(operation, x), reference.run(operation, x.numpy()))
 
 
@@ -86,13 +86,13 @@ def test_each_number_stays_as_it_is():
 
 
 def test_the_comparison_fails_on_a_wrong_kernel():
-    operation = functional.pad_spec(2, 1, "reflect", 0.0)
+    operation = arguments.pad_spec(2, 1, "reflect", 0.0)
     x = numbers(0, 1, 2, 4, 5)
     expected = reference.run(operation, x.numpy())
     wrong = padded(operation, x).clone()
     wrong[0, 1, 0, 0] += 1
     assert not same(wrong, expected)
-    assert not same(padded(functional.pad_spec(2, 1, "symmetric", 0.0), x), expected)
+    assert not same(padded(arguments.pad_spec(2, 1, "symmetric", 0.0), x), expected)
 
 
 def test_all_that_torch_takes():

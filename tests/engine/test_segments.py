@@ -6,7 +6,7 @@ import torch
 from engine.bounds import agrees, sum_bound
 from guarded import guarded
 
-from svertka import functional, reference
+from svertka import arguments, functional, reference
 from svertka.engine import segments
 from svertka.engine.dispatch import using
 
@@ -21,7 +21,7 @@ def cuts(seed, samples, count, length):
 
 
 def check(x, boundaries, kind):
-    runner = segments.prepare_segments(functional.segment_pool_spec(kind), x, boundaries)
+    runner = segments.prepare_segments(arguments.segment_pool_spec(kind), x, boundaries)
     result, arrays = runner(x, boundaries).numpy(), (x.numpy(), boundaries.numpy())
     expected = reference.dynamic_pool(*arrays, kind)
     magnitude = reference.dynamic_pool(abs(arrays[0]), arrays[1], kind)

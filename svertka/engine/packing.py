@@ -6,6 +6,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -63,23 +64,22 @@ def same(packing: Packing) -> Packing:
     return _packings.setdefault(packing, packing)
 
 
-_packed: dict[tuple[int, int], tuple[int, int, Tensor, Tensor, Any]] = {}
+_packed: dict[tuple[int, int], tuple[Tensor, Tensor, Any]] = {}
 
 
 def packed_weight(weight: Tensor, pack: Any) -> Tensor:
-    """`pack(weight)`, remembered for as long as the weight lives and is not changed; `pack` is known by its identity.
+    """`pack(weight)`, remembered for as long as the weight lives and is the same; `pack` is known by its identity.
 
-    torch counts the changes of a tensor, which is how we know; it doesn't count those made through `.data`.
+    Whether it is the same is found by comparing it with a copy. torch's count of a tensor's changes would be cheaper,
+    but fused optimizers and edits through `.data` change a tensor without being counted.
     """
-    if weight.is_inference():
-        return pack(weight)  # type: ignore[no-any-return]
-    key, version, place = (id(weight), id(pack)), weight._version, weight.data_ptr()
+    key = (id(weight), id(pack))
     found = _packed.get(key)
-    if found is not None and found[0] == version and found[1] == place:
-        return found[2]
+    if found is not None and torch.equal(found[0], weight):
+        return found[1]
     if found is None:
         weakref.finalize(weight, _packed.pop, key, None)
-    packed: Tensor = pack(weight.detach())
-    # The storage is held, too, so that another one can't come to lie at its address unnoticed.
-    _packed[key] = (version, place, packed, weight.detach(), pack)
+    copy = weight.detach().clone()
+    packed: Tensor = pack(copy)
+    _packed[key] = (copy, packed, pack)
     return packed

@@ -219,6 +219,15 @@ def test_changed_weights_are_seen():
     weight.mul_(2)
     bias[3] = 7
     holds()
+    weight.data[0, 0, 0, 0] += 1
+    holds()
+    parameter = torch.nn.Parameter(weight)
+    parameter.grad = torch.ones_like(weight)
+    optimizer = torch.optim.AdamW([parameter], 0.1, fused=True)
+    for _ in range(2):
+        optimizer.step()
+        with torch.no_grad(), using("kernels"):
+            torch.testing.assert_close(functional.conv2d(x, parameter, bias), F.conv2d(x, parameter, bias))
     weight.data = numbers(5, 8, 4, 3, 3)
     holds()
     with torch.inference_mode():

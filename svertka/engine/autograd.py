@@ -87,8 +87,8 @@ def _convolution_gradients(operation: Any, tensors: Any, needs: Sequence[bool], 
 class _Maximum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, operation: Any, x: Tensor) -> Any:
-        key = (pools.prepare_max, id(operation), x.shape, x.stride())
-        runner = _remembered(key, operation, lambda: pools.prepare_max(operation, x, return_indices=True))
+        key = (pools.prepare_pool, id(operation), x.shape, x.stride())
+        runner = _remembered(key, operation, lambda: pools.prepare_pool(operation, x, return_indices=True))
         y, places = runner(x, return_indices=True)
         ctx.operation = operation
         ctx.save_for_backward(x, places)

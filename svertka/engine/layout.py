@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svertka import window as geometry
 from svertka.engine.launch import Launch
 from svertka.kernels.target import host
 from svertka.kernels.transpose import TRANSPOSE, Transpose, TransposeSchedule
@@ -97,20 +96,6 @@ def empty(shape: Sequence[int], last: bool, dtype: torch.dtype = torch.float32) 
     return torch.empty((shape[0], *shape[2:], shape[1]), dtype=dtype).movedim(-1, 1)
 
 
-@lru_cache(maxsize=256)
-def offset_table(windows: Any, size: tuple[int, ...], channels: int, multiple: int) -> Tensor:
-    """int32 [taps, outputs]: the source of tap t of output o times `channels`, −1 outside.
-
-    Outputs are filled up to a multiple with −1.
-    """
-    sources = geometry.sources(windows, size)
-    sources = sources.reshape(-1, sources.shape[-1])
-    table = torch.full((sources.shape[1], -(-len(sources) // multiple) * multiple), OUTSIDE, dtype=torch.int32)
-    places = torch.from_numpy(sources.T.copy())
-    table[:, : len(sources)] = torch.where(places == OUTSIDE, OUTSIDE, places * channels).int()
-    return table
-
-
 @dataclass(frozen=True)
 class Tables:
     """What the dense family reads of the index map.
@@ -155,9 +140,8 @@ def run_tables(
     channel_step, place_step = (plane, 1) if plane else (1, channels)
     read = sources.reshape(len(sources), -1, row, 1)
     read = np.where(read == OUTSIDE, OUTSIDE, read * place_step + np.arange(channels) * channel_step)
-    read = (
-        read.transpose(0, 3, 1, 2) if plane else read
-    )  # [outputs, channels, rows, row] or [outputs, rows, row, channels]
+    if plane:  # [outputs, channels, rows, row], else [outputs, rows, row, channels]
+        read = read.transpose(0, 3, 1, 2)
     read = read.reshape(len(sources), -1, row if plane else row * channels)
     neighbours = (read[..., :1] != OUTSIDE) & (read == read[..., :1] + np.arange(read.shape[-1]))
     whole, outside = neighbours.all(-1), (read == OUTSIDE).all(-1)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from svertka.engine.launch import Launch
+from svertka.kernels.compare import COMPARE, LINE
 
 
 @dataclass(frozen=True)
@@ -64,22 +71,75 @@ def same(packing: Packing) -> Packing:
     return _packings.setdefault(packing, packing)
 
 
-_packed: dict[tuple[int, int], tuple[Tensor, Tensor, Any]] = {}
+@dataclass
+class _Kept:
+    """A weight in the kernel's order, and what tells whether it is still the same."""
+
+    state: tuple[int, ...]
+    copy: Tensor
+    packed: Tensor
+    pack: Any  # held, so that its id stays its own
+
+
+_packed: dict[tuple[int, int], _Kept] = {}
+_steps = 0  # of all optimizers: the fused ones change weights without torch's counting it
+
+
+def _count_step(*_: Any) -> None:
+    global _steps
+    _steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     """`pack(weight)`, remembered for as long as the weight lives and is the same; `pack` is known by its identity.
 
-    Whether it is the same is found by comparing it with a copy. torch's count of a tensor's changes would be cheaper,
-    but fused optimizers and edits through `.data` change a tensor without being counted.
+    Changes that torch counts are noticed, and so are the steps of torch's optimizers. For edits through `.data`, which
+    are neither, it is compared with a copy: all of it up to COMPARED numbers, else as many evenly spread ones.
     """
     key = (id(weight), id(pack))
     found = _packed.get(key)
-    if found is not None and torch.equal(found[0], weight):
-        return found[1]
+    state = (0 if weight.is_inference() else weight._version, weight.data_ptr(), _steps)
+    if found is not None and found.state == state and _holds(weight, found.copy):
+        return found.packed
     if found is None:
         weakref.finalize(weight, _packed.pop, key, None)
     copy = weight.detach().clone()
-    packed: Tensor = pack(copy)
-    _packed[key] = (copy, packed, pack)
-    return packed
+    _packed[key] = found = _Kept(state, copy, pack(copy), pack)
+    return found.packed
+
+
+def forget_weights() -> None:
+    """Packs all weights anew when they are next used: after edits of single numbers through `.data`."""
+    _packed.clear()
+
+
+COMPARED = 1 << 16
+_differs = threading.local()
+
+
+def _holds(weight: Tensor, copy: Tensor) -> bool:
+    count = weight.numel()
+    if weight.stride() != copy.stride() or weight.shape != copy.shape:  # it has gaps, or is another
+        return torch.equal(weight, copy)
+    if weight.is_inference() and count > COMPARED:  # whose changes torch doesn't count
+        return torch.equal(weight, copy)
+    answer = getattr(_differs, "answer", None)
+    if answer is None:
+        answer = _differs.answer = ctypes.c_int32()
+        _differs.address = ctypes.addressof(answer)
+    _comparison(count)(weight.data_ptr(), copy.data_ptr(), _differs.address)
+    return answer.value == 0
+
+
+@lru_cache(maxsize=1024)
+def _comparison(count: int) -> Launch:
+    """The comparison of so many numbers."""
+    lines, step = count // LINE, LINE
+    if count > COMPARED:
+        lines = COMPARED // LINE
+        step = (count - LINE) // (lines - 1)
+    rest = lines * LINE if step == LINE else count
+    return Launch(COMPARE, None, None, 1, lines=lines, step=step, rest=rest, count=count)

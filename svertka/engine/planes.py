@@ -17,17 +17,8 @@ from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import empty
 from svertka.engine.packing import packed_weight
 from svertka.engine.plane_tables import ColumnMap, RowMap, column_map, int32, row_map
-from svertka.engine.pools import counts_of
-from svertka.kernels.combine import (
-    Average,
-    Combination,
-    Maximum,
-    Norm,
-    ProportionalDraw,
-    ProportionalMean,
-    WeightedMean,
-    WeightedSum,
-)
+from svertka.engine.pools import combination_of, counts_of
+from svertka.kernels.combine import Average, Combination, WeightedSum
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes
 from svertka.kernels.target import host
@@ -69,28 +60,6 @@ def covers_all(windows: Sequence[Any], size: tuple[int, ...]) -> bool:
         window.output_size(n) == 1 and np.array_equal(window.sources(n)[0], np.arange(n))
         for window, n in zip(windows, size, strict=True)
     )
-
-
-def combination_of(operation: Any, size: tuple[int, ...], indices: bool) -> Combination:
-    """What an operation does inside a window."""
-    match operation:
-        case spec.MaxPool():
-            return Maximum(indices)
-        case spec.AveragePool():
-            return Average(all(_exact(count) for line in counts_of(operation, size) for count in line))
-        case spec.LpPool():
-            return Norm(operation.p)
-        case spec.WeightedPool():
-            outside = any((w.sources(n) == OUTSIDE).any() for w, n in zip(operation.windows, size, strict=True))
-            return WeightedMean() if outside and not operation.count_include_pad else WeightedSum()
-        case spec.StochasticPool():
-            return ProportionalDraw() if operation.sample else ProportionalMean()
-    return WeightedSum()
-
-
-def _exact(count: float) -> bool:
-    """Whether 1 / count has no rounding."""
-    return math.frexp(abs(count))[0] == 0.5
 
 
 @dataclass(frozen=True)
@@ -185,11 +154,6 @@ def _first(sources: Any) -> Any:
     return np.take_along_axis(sources, first[:, None], axis=1)[:, 0].astype(np.int32)
 
 
-def empty_places(shape: Sequence[int]) -> Tensor:
-    """Room for places in the input."""
-    return torch.empty(shape, dtype=torch.int64)
-
-
 class _Weights:
     """Weights of a pooling, [channels or 1, taps]."""
 
@@ -273,10 +237,10 @@ class _Runner:
     ) -> Any:
         x = x.contiguous()
         packed = None if weight is None else packed_weight(weight, self.packing)
-        residual = None if residual is None else residual.contiguous()
+        bias, scale, residual = (None if t is None else t.contiguous() for t in (bias, scale, residual))
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
         y = empty(self.shape, False)
-        places = empty_places(self.shape) if return_indices else None
+        places = empty(self.shape, False, torch.int64) if return_indices else None
         self.launch(
             x.data_ptr(), self.outside.data_ptr(), address(packed), y.data_ptr(), address(places), address(scale),
             address(bias), address(residual), address(seed), *self.addresses,

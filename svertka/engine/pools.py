@@ -38,51 +38,25 @@ _WIDTH = 64  # channels in a task, about
 _ORDERS = (1e-2, 1e2)  # of norms; others leave the range of float32
 
 
-def prepare_max(
-    operation: spec.MaxPool,
+def prepare_pool(
+    operation: Any,
     x: Tensor,
-    *,
+    *weight: Tensor,
     return_indices: bool = False,
-    schedule: ChannelwiseSchedule | None = None,
-) -> Any:
-    """A runner for a maximum pooling, or why there is none."""
-    return _prepared(operation, Maximum(return_indices), x, return_indices=return_indices, schedule=schedule)
-
-
-def prepare_average(operation: spec.AveragePool, x: Tensor, *, schedule: ChannelwiseSchedule | None = None) -> Any:
-    """A runner for an average pooling, or why there is none."""
-    counts = counts_of(operation, tuple(x.shape[2:]))
-    exact = all(math.frexp(abs(count))[0] == 0.5 for line in counts for count in line)
-    return _prepared(operation, Average(exact), x, schedule=schedule)
-
-
-def prepare_norm(operation: spec.LpPool, x: Tensor, *, schedule: ChannelwiseSchedule | None = None) -> Any:
-    """A runner for a norm of windows, or why there is none."""
-    if operation.p != math.inf and not _ORDERS[0] <= operation.p <= _ORDERS[1]:
-        return f"norms of order {operation.p} are computed by torch"
-    return _prepared(operation, Norm(operation.p), x, schedule=schedule)
-
-
-def prepare_weighted(
-    operation: spec.WeightedPool, x: Tensor, weight: Tensor, *, schedule: ChannelwiseSchedule | None = None
-) -> Any:
-    """A runner for a weighted mean of windows, or why there is none."""
-    if weight.shape[0] not in (1, x.shape[1]):
-        return "its sizes don't fit"  # torch's operations say it better
-    combination = WeightedSum() if operation.count_include_pad else WeightedMean()
-    return _prepared(operation, combination, x, weight, schedule=schedule)
-
-
-def prepare_stochastic(
-    operation: spec.StochasticPool,
-    x: Tensor,
-    *,
     generator: torch.Generator | None = None,
     schedule: ChannelwiseSchedule | None = None,
 ) -> Any:
-    """A runner for stochastic pooling, or why there is none."""
-    combination = ProportionalDraw() if operation.sample else ProportionalMean()
-    return _prepared(operation, combination, x, generator=generator, schedule=schedule)
+    """A runner for a pooling, or why there is none.
+
+    weight: of a weighted mean, [channels or 1, *kernel_size].
+    """
+    if isinstance(operation, spec.LpPool) and not (operation.p == math.inf or _ORDERS[0] <= operation.p <= _ORDERS[1]):
+        return f"norms of order {operation.p} are computed by torch"
+    if weight and weight[0].shape[0] not in (1, x.shape[1]):
+        return "its sizes don't fit"  # torch's operations say it better
+    combination = combination_of(operation, tuple(x.shape[2:]), return_indices)
+    options = {"return_indices": return_indices, "generator": generator}
+    return _prepared(operation, combination, x, *weight, schedule=schedule, **options)
 
 
 def prepare_depthwise(
@@ -117,7 +91,9 @@ def _prepared(
     if x[0].numel() >= 2**31:
         return "an image has more numbers than a table can count"
     if not channels_last(x) and schedule is None and _multiplier(operation, x, *tensors) == 1:
-        runner = _on_planes(operation, x, *tensors, **options)
+        from svertka.engine.planes import prepare_planes  # which builds on this module
+
+        runner = prepare_planes(operation, x, *tensors, **options)
         if not isinstance(runner, str):
             return runner
     parts = _parts(operation, combination, x) if schedule is None else 1
@@ -131,14 +107,6 @@ def _multiplier(operation: Any, x: Tensor, weight: Tensor | None = None, *_: Ten
     if weight is None or not isinstance(operation, (spec.Convolution, spec.ConvolutionBlock)):
         return 1
     return weight.shape[0] // x.shape[1]
-
-
-def _on_planes(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
-    try:
-        from svertka.engine.planes import prepare_planes
-    except ImportError:
-        return "there are no kernels for planes"
-    return prepare_planes(operation, x, *tensors, **options)
 
 
 def _parts(operation: Any, combination: Combination, x: Tensor) -> int:
@@ -168,6 +136,28 @@ class _InParts:
 
     def __call__(self, x: Tensor, *, return_indices: bool = False) -> Any:  # noqa: ARG002 (it is False)
         return self.second(self.first(x))
+
+
+def combination_of(operation: Any, size: tuple[int, ...], indices: bool) -> Combination:
+    """What an operation does inside a window."""
+    match operation:
+        case spec.MaxPool():
+            return Maximum(indices)
+        case spec.AveragePool():
+            return Average(all(_exact(count) for line in counts_of(operation, size) for count in line))
+        case spec.LpPool():
+            return Norm(operation.p)
+        case spec.WeightedPool():
+            outside = any((w.sources(n) == OUTSIDE).any() for w, n in zip(operation.windows, size, strict=True))
+            return WeightedMean() if outside and not operation.count_include_pad else WeightedSum()
+        case spec.StochasticPool():
+            return ProportionalDraw() if operation.sample else ProportionalMean()
+    return WeightedSum()
+
+
+def _exact(count: float) -> bool:
+    """Whether 1 / count has no rounding."""
+    return math.frexp(abs(count))[0] == 0.5
 
 
 def counts_of(operation: spec.AveragePool, size: tuple[int, ...]) -> list[Any]:
@@ -268,7 +258,7 @@ class _Runner:
         self.launch = _launch(kernel, schedule, x, axes, inner, start)
         self.line = padded_row(row, size[-1])
         self.tables = (*(address(axis.table) for axis in axes), address(self.line))
-        divide = isinstance(operation, spec.WeightedPool) and operation.count_include_pad
+        divide = isinstance(operation, spec.WeightedPool) and isinstance(combination, WeightedSum)
         self.packing = _PACKINGS.setdefault((channels, divide), _Normalised(channels, divide))
         self.detail = f"channelwise, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
 
@@ -285,6 +275,7 @@ class _Runner:
     ) -> Any:
         x = with_channels_last(x)
         residual = None if residual is None else with_channels_last(residual)
+        bias, scale = (None if line is None else line.contiguous() for line in (bias, scale))
         packed = None if weight is None else packed_weight(weight, self.packing)
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
         last = not self.either or self.last

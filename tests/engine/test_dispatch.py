@@ -108,6 +108,26 @@ def test_errors_are_those_of_the_portable_path(tensors):
             assert messages[0] == messages[1]
 
 
+def spread(*shape):
+    """Random numbers with gaps between them."""
+    return torch.randn(*shape[:-1], 2 * shape[-1])[..., ::2]
+
+
+@pytest.mark.parametrize("groups", (1, 4, 16))
+@pytest.mark.parametrize("last", (False, True))
+def test_tensors_with_gaps(groups, last):
+    x = torch.randn(2, 16, 9, 9)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    weight, bias, scale, residual = spread(32, 16 // groups, 3, 3), spread(32), spread(32), spread(2, 32, 9, 9)
+    for tensors in ((x, weight), (spread(2, 16, 9, 9), weight)):
+        results = []
+        for engine in ("kernels", "portable"):
+            with torch.no_grad(), svertka.using(engine):
+                y = functional.conv_block2d(*tensors, bias, 1, 1, 1, groups, scale=scale, residual=residual)
+            results.append(y)
+        torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
 def test_several_threads_at_once(tensors):
     x, weight = torch.randn(8, 2, 33, 33), tensors[1]
     expected = F.conv2d(x, weight)

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from svertka import reference, spec
-from svertka.engine import planes
+from svertka.engine import layout, planes
 from svertka.engine.planes import prepare_planes
 from svertka.errors import GeometryError
 from svertka.kernels.planes import PlanesSchedule
@@ -245,7 +245,8 @@ def test_the_end_of_a_block():
 @pytest.mark.parametrize("mode", ("zeros", "circular"))
 def test_no_byte_outside_is_touched(monkeypatch, mode, at_end):
     guard = lambda tensor: guarded(tensor, at_end=at_end)  # noqa: E731
-    monkeypatch.setattr(planes, "empty", lambda shape, _: guard(torch.zeros(shape)))
+    empty = layout.empty
+    monkeypatch.setattr(planes, "empty", lambda *arguments: guard(empty(*arguments)))
     for size, kernel, stride in (((5, 7), 3, 1), ((6, 35), 2, 2), ((4, 50), 3, 3), ((3, 16), 1, 5)):
         windows = spec.windows(2, kernel, stride, kernel // 2, 1, mode)
         x = guard(numbers(0, 2, 3, *size))
@@ -257,8 +258,6 @@ def test_no_byte_outside_is_touched(monkeypatch, mode, at_end):
         shape = (2, 3, *operation.output_size(size))
         residual = guard(numbers(5, *shape))
         prepared(operation, x, guard(weight), guard(bias), guard(numbers(4, 3)), residual)
-        places = guard(torch.zeros(shape, dtype=torch.int64))
-        monkeypatch.setattr(planes, "empty_places", lambda _, places=places: places)
         check_places(spec.MaxPool(windows), x)
 
 

@@ -31,14 +31,7 @@ def last(x):
 
 def prepared(operation, x, *tensors, **options):
     """The result of the channelwise kernels, in their own format."""
-    prepare = {
-        spec.MaxPool: pools.prepare_max,
-        spec.AveragePool: pools.prepare_average,
-        spec.LpPool: pools.prepare_norm,
-        spec.WeightedPool: pools.prepare_weighted,
-        spec.StochasticPool: pools.prepare_stochastic,
-        spec.Convolution: pools.prepare_depthwise,
-    }[type(operation)]
+    prepare = pools.prepare_depthwise if isinstance(operation, spec.Convolution) else pools.prepare_pool
     runner = prepare(operation, x, *tensors, **options)
     assert not isinstance(runner, str), runner
     return runner(x, *tensors, **options)
@@ -155,7 +148,7 @@ def test_windows_of_varying_length(ndim, overlap, channels, kind, seed, data):
 def test_large_images_are_reduced_in_parts(channels, parts, kind):
     x = last(numbers((1, channels, 47, 4096 // channels * 8), 0, FLOAT, kind))
     windows = spec.segments(2, 1)
-    runner = pools.prepare_max(spec.MaxPool(windows), x)
+    runner = pools.prepare_pool(spec.MaxPool(windows), x)
     assert f"{parts} parts" in runner.detail or parts == 1
     assert_near(runner(x), reference.max_pool(x, windows)[0])
     for divisor in (None, 7):
@@ -306,6 +299,6 @@ def test_the_bits_are_the_same_for_any_number_of_threads():
 
 def test_what_the_kernels_refuse_has_a_reason():
     x = numbers((1, 4, 5, 5), 0, FLOAT)
-    assert "order 1000" in pools.prepare_norm(spec.LpPool(spec.windows(2, 2), 1000), x)
+    assert "order 1000" in pools.prepare_pool(spec.LpPool(spec.windows(2, 2), 1000), x)
     assert "3 outputs" in pools.prepare_depthwise(spec.Convolution(spec.windows(2, 2), 4), x, torch.ones(12, 1, 2, 2))
-    assert "fit" in pools.prepare_weighted(spec.WeightedPool(spec.windows(2, 2)), x, torch.ones(3, 2, 2))
+    assert "fit" in pools.prepare_pool(spec.WeightedPool(spec.windows(2, 2)), x, torch.ones(3, 2, 2))

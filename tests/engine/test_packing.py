@@ -1,0 +1,95 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from guarded import guarded
+
+import svertka
+from svertka import functional, models
+from svertka.engine import dense, packing
+
+
+def holds(x, weight):
+    with torch.no_grad(), svertka.using("kernels"):
+        torch.testing.assert_close(functional.conv2d(x, weight), F.conv2d(x, weight), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW))
+@pytest.mark.parametrize("fused", (False, True))
+@pytest.mark.parametrize("shape", ((8, 4, 3, 3), (256, 32, 3, 3)))
+def test_steps_of_optimizers_are_noticed(optimizer, fused, shape):
+    x, weight = torch.randn(1, shape[1], 6, 6), torch.nn.Parameter(torch.randn(shape))
+    assert (weight.numel() > packing.COMPARED) == (shape[0] == 256)
+    holds(x, weight)
+    weight.grad = torch.zeros(shape)
+    weight.grad[3, 1, 2, 0] = 5.0  # so that a comparison of some numbers would not do
+    stepping = optimizer([weight], 0.5, fused=fused)
+    for _ in range(2):
+        stepping.step()
+        holds(x, weight)
+
+
+def test_edits_that_torch_does_not_count():
+    x, weight = torch.randn(1, 32, 6, 6), torch.randn(256, 32, 3, 3)
+    small = weight[:8].clone()
+    holds(x, weight)
+    holds(x, small)
+    small.data[7, 31, 2, 2] += 9
+    holds(x, small)
+    weight.data.mul_(2)
+    holds(x, weight)
+    weight.data[5, 5, 1, 1] += 9
+    svertka.forget_weights()
+    holds(x, weight)
+
+
+@pytest.mark.parametrize(
+    "count", (1, 15, 16, 17, 100, packing.COMPARED, packing.COMPARED + 1, 3 * packing.COMPARED + 5)
+)
+@pytest.mark.parametrize("at_end", (False, True))
+def test_the_comparison_sees_each_number_and_no_byte_outside(count, at_end):
+    weight = guarded(torch.randn(count), at_end=at_end)
+    copy = guarded(weight, at_end=at_end)
+    assert packing._holds(weight, copy)
+    for place in {0, count // 2, count - 1} if count <= packing.COMPARED else {0}:
+        copy[place] += 1
+        assert not packing._holds(weight, copy)
+        copy[place] = weight[place]
+    copy[copy.numel() // 3 :] += 1
+    assert not packing._holds(weight, copy)
+
+
+def losses(engine, fused):
+    """Of a few steps of LeNet on the same numbers, and of an evaluation after them."""
+    torch.manual_seed(0)
+    model = models.lenet(1, 10, size=(8, 8), dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, fused=fused)
+    x, labels = torch.randn(64, 1, 8, 8), torch.randint(0, 10, (64,))
+    found = []
+    with svertka.using(engine):
+        for _ in range(15):
+            loss = F.cross_entropy(model(x), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(float(loss.detach()))
+        with torch.no_grad():
+            found.append(float(F.cross_entropy(model.eval()(x), labels)))
+    return torch.tensor(found)
+
+
+def alike(ours, theirs):
+    """Roundings of 2⁻²⁴ in sums of some hundred terms, which grow with the steps."""
+    return ((ours - theirs).abs() <= 2.0**-24 * 1000 * torch.arange(1, 17) * theirs).all()
+
+
+@pytest.mark.parametrize("fused", (False, True))
+def test_a_network_trains_as_it_does_on_torchs_operations(fused):
+    ours, theirs = losses("auto", fused), losses("portable", fused)
+    assert theirs[-1] < 0.5 * theirs[0]
+    assert alike(ours, theirs)
+
+
+def test_training_on_stale_weights_would_be_seen(monkeypatch):
+    kept = {}
+    monkeypatch.setattr(dense, "packed_weight", lambda weight, pack: kept.setdefault((id(weight), pack), pack(weight)))
+    assert not alike(losses("auto", True), losses("portable", True))

@@ -57,7 +57,10 @@ def engine() -> str:
     """Which engine is in use: "auto", "kernels" or "portable"."""
     global _engine
     if not _engine:
-        use(os.environ.get(VARIABLE, "auto"))
+        name = os.environ.get(VARIABLE, "auto")
+        if name not in ENGINES:
+            raise SvertkaError(f"{VARIABLE}={name} is no engine: choose one of {', '.join(ENGINES)}")
+        use(name)
     return _engine
 
 

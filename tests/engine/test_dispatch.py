@@ -96,6 +96,14 @@ def test_the_environment_forces_an_engine():
         assert found.stdout.strip() == expected
 
 
+def test_an_unknown_engine_in_the_environment_is_named():
+    code = "from svertka.engine.dispatch import engine; engine()"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={"SVERTKA_ENGINE": "fast"}, capture_output=True, text=True, check=False
+    )
+    assert "SVERTKA_ENGINE=fast is no engine: choose one of auto, kernels, portable" in found.stderr
+
+
 def test_errors_are_those_of_the_portable_path(tensors):
     x, weight = tensors
     with torch.no_grad():

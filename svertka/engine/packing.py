@@ -97,7 +97,7 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     """`pack(weight)`, remembered for as long as the weight lives and is the same; `pack` is known by its identity.
 
     Changes that torch counts are noticed, and so are the steps of torch's optimizers. For edits through `.data`, which
-    are neither, it is compared with a copy: all of it up to COMPARED numbers, else as many evenly spread ones.
+    are neither, it is compared with a copy: all of it up to COMPARED numbers, else PROBED lines, evenly spread.
     """
     key = (id(weight), id(pack))
     found = _packed.get(key)
@@ -117,6 +117,7 @@ def forget_weights() -> None:
 
 
 COMPARED = 1 << 16
+PROBED = 256  # lines of LINE numbers; each costs a walk to memory
 _differs = threading.local()
 
 
@@ -139,7 +140,7 @@ def _comparison(count: int) -> Launch:
     """The comparison of so many numbers."""
     lines, step = count // LINE, LINE
     if count > COMPARED:
-        lines = COMPARED // LINE
+        lines = PROBED
         step = (count - LINE) // (lines - 1)
     rest = lines * LINE if step == LINE else count
     return Launch(COMPARE, None, None, 1, lines=lines, step=step, rest=rest, count=count)

@@ -68,8 +68,8 @@ def use(name: str) -> None:
     """Chooses who computes.
 
     Args:
-        name: "auto": the kernels what they can, torch's operations the rest; "portable": torch's operations all;
-            "kernels": the kernels, and an error for what they can't.
+        name: "auto": the kernels what they can, torch's operations the rest and what needs gradients; "portable":
+            torch's operations all; "kernels": the kernels, with gradients, and an error for what they can't.
 
     Raises:
         SvertkaError: for another name.
@@ -96,8 +96,9 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     chosen = engine()
     reason = "the portable engine was asked for" if chosen == "portable" else _unfit(operation, x, tensors)
     needed = not reason and torch.is_grad_enabled() and _needs_gradients(x, tensors)
-    if needed:
-        reason = _autograd().differentiable(operation, x, *tensors)
+    if needed:  # in training steps torch's operations are no slower so far: kernels only where they are asked for
+        asked = chosen == "kernels"
+        reason = _autograd().differentiable(operation, x, *tensors) if asked else "it needs gradients"
     if not reason:
         settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
         key: tuple[Any, ...] = (id(operation), settings, x.shape, x.stride())

@@ -71,7 +71,7 @@ class Launch:
 
     def __call__(self, *pointers: int) -> None:
         tasks = self._tasks
-        slots = self._pack(threads.fork_address(), tasks, *pointers) + self._tail
+        slots = self._pack(threads.team_address(), tasks, *pointers) + self._tail
         self._run(slots, 1 if tasks == 1 else threads.usable(min(torch.get_num_threads(), tasks)))
 
 

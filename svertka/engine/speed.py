@@ -76,7 +76,7 @@ def _seconds(
     """Of the fastest round."""
     target = host()
     kernel = engine.load(str(parallel_module(name, target, task)), target, name)
-    slots = np.array([threads.fork_address(), _TASKS, *(a.ctypes.data for a in arrays), *numbers], np.int64)
+    slots = np.array([threads.team_address(), _TASKS, *(a.ctypes.data for a in arrays), *numbers], np.int64)
     best, start = float("inf"), perf_counter()
     while perf_counter() - start < _SECONDS:
         begin = perf_counter()

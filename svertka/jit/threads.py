@@ -24,27 +24,43 @@ from svertka.kernels.target import Target, host
 _NAMES = ("libgomp", "libomp", "libiomp")
 _MOST = 1024  # threads of one call
 
-_fork: int | None = None
+
+class Team(ctypes.Structure):
+    """The addresses of `fork`, and of what tells a thread its number among those that were forked, or 0."""
+
+    _fields_ = (("fork", ctypes.c_void_p), ("number", ctypes.c_void_p))
+
+
+_team: Team | None = None
+_address = 0  # of _team
 _in_child = False
 
 
-def fork_address() -> int:
-    """The address of `fork`; 0 if there is none (all is then done by the caller alone)."""
-    global _fork
-    if _fork is None:
-        runtime = 0 if _in_child else _openmp()
-        _fork = runtime or _own()
-    return _fork
+def team() -> Team:
+    """What forks; without a `fork` if there is none (all is then done by the caller alone)."""
+    global _team, _address
+    if _team is None:
+        found = Team() if _in_child else _openmp()
+        _team = found if found.fork else _own()
+        _address = ctypes.addressof(_team)
+    return _team
+
+
+def team_address() -> int:
+    """Where the team's two addresses stand, for machine code."""
+    if _team is None:
+        team()
+    return _address
 
 
 def usable(threads: int) -> int:
     """How many of so many threads a call can use."""
-    return threads if fork_address() else 1
+    return threads if team().fork else 1
 
 
 def description() -> str:
     """Whose threads they are: the runtime's file, or how else."""
-    address = fork_address()
+    address = team().fork
     if not address:
         return "none: all is done by one thread"
     return _file_of(address) or "fresh ones for each call"
@@ -56,27 +72,28 @@ def runtimes() -> list[str]:
 
 
 def _forked() -> None:
-    global _fork, _in_child
-    _fork, _in_child = None, True
+    global _team, _in_child
+    _team, _in_child = None, True
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def _openmp() -> int:
-    """The address of GOMP_parallel in a runtime that is loaded; 0 if none is."""
+def _openmp() -> Team:
+    """GOMP_parallel and omp_get_thread_num of a runtime that is loaded, if one is."""
     if sys.platform == "win32":
-        return 0
+        return Team()
     # As the linker does for torch's own calls: what is preloaded comes first, then what its library depends on.
     torch = [path for path in _loaded_files() if Path(path).name.startswith("libtorch_cpu.")]
     for path in (None, *torch, *sorted(runtimes())):
         try:
             library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-            return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
+            functions = library.GOMP_parallel, library.omp_get_thread_num
+            return Team(*(ctypes.cast(function, ctypes.c_void_p).value for function in functions))
         except (OSError, AttributeError):
             continue
-    return 0
+    return Team()
 
 
 class _File(ctypes.Structure):
@@ -124,12 +141,12 @@ def _file_of(address: int) -> str:
     return os.fsdecode(place.file or b"")
 
 
-def _own() -> int:
-    """The address of a `fork` of our own; 0 where there are no POSIX threads."""
+def _own() -> Team:
+    """A `fork` of our own, but not where there are no POSIX threads."""
     if sys.platform == "win32" or not hasattr(ctypes.CDLL(None), "pthread_create"):
-        return 0
+        return Team()
     target = host()
-    return engine.addresses(str(_fork_module(target)), target, "fork", ("fork",))["fork"]
+    return Team(engine.addresses(str(_fork_module(target)), target, "fork", ("fork",))["fork"])
 
 
 def _fork_module(target: Target) -> ir.Module:

@@ -21,7 +21,7 @@ Body: TypeAlias = Callable[..., Sequence[Value] | None]
 I1, I32, I64, F32 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
 POINTER = ir.PointerType()
 VOID = ir.VoidType()
-FORK, TASKS, FIRST = 0, 1, 2  # argument slots of every kernel; its own begin at FIRST
+TEAM, TASKS, FIRST = 0, 1, 2  # argument slots of every kernel; its own begin at FIRST
 
 
 class Arguments:

@@ -12,7 +12,7 @@ import torch
 
 from svertka import functional as F
 from svertka.jit import engine, threads
-from svertka.jit.parallel import parallel_module
+from svertka.jit.parallel import LINE, parallel_module
 from svertka.kernels.emit import FIRST, I64, POINTER
 from svertka.kernels.target import host
 
@@ -33,13 +33,13 @@ def counting():
 
 @pytest.fixture(scope="module")
 def forks():
-    """Addresses of GOMP_parallel, which torch has loaded, and of our own."""
+    """The runtime's that torch has loaded, and our own."""
     return {"openmp": threads._openmp(), "own": threads._own()}
 
 
 def count(kernel, fork, wanted):
     done, workers = np.zeros(TASKS, np.int64), np.zeros(TASKS, np.int64)
-    slots = np.array([fork, TASKS, done.ctypes.data, workers.ctypes.data], np.int64)
+    slots = np.array([ctypes.addressof(fork), TASKS, done.ctypes.data, workers.ctypes.data], np.int64)
     kernel.run(slots.ctypes.data, wanted)
     return done, workers
 
@@ -47,11 +47,29 @@ def count(kernel, fork, wanted):
 @pytest.mark.parametrize("kind", ["openmp", "own"])
 @pytest.mark.parametrize("wanted", [1, 2, 3, 8, 200])
 def test_each_task_is_done_once(counting, forks, kind, wanted):
-    assert forks[kind]
+    assert forks[kind].fork
+    assert bool(forks[kind].number) == (kind == "openmp")
     for _ in range(20):
         done, workers = count(counting, forks[kind], wanted)
         assert (done == 1).all()
         assert set(workers) <= set(range(wanted))
+
+
+def test_a_worker_does_its_own_range_and_then_helps():
+    def task(e, slots, task, _worker):
+        order, done = e.load(slots, FIRST, POINTER), e.load(slots, FIRST + 1, POINTER)
+        count = e.load(done, 0, I64)
+        e.store(count, order, task)
+        e.store(e.b.add(count, e.i64(1)), done)
+
+    kernel = engine.load(str(parallel_module("ordering", host(), task)), host())
+    order, done, nobody = np.zeros(TASKS, np.int64), np.zeros(1, np.int64), threads.Team()
+    slots = np.array([ctypes.addressof(nobody), TASKS, order.ctypes.data, done.ctypes.data], np.int64)
+    frame = np.zeros((4, LINE), np.int64)
+    frame[0, :3] = slots.ctypes.data, 3, 1  # the second of three to arrive
+    frame[1:, :2] = (0, 20), (20, 50), (50, TASKS)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.share)(frame.ctypes.data)
+    assert order.tolist() == [*range(80, 100), *range(80)]
 
 
 def test_more_threads_than_our_own_fork_starts(counting, forks):
@@ -76,7 +94,7 @@ def test_our_own_fork_really_starts_threads(forks):
     def work(data):
         seen.add((libc.pthread_self(), data))
 
-    fork = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)(forks["own"])
+    fork = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)(forks["own"].fork)
     calls = []
 
     @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -91,7 +109,7 @@ def test_our_own_fork_really_starts_threads(forks):
 
 def test_the_runtime_is_torchs_and_no_second_one_is_loaded():
     before = {path for path in threads._loaded_files() if "omp" in path}
-    assert threads.fork_address()
+    assert threads.team().fork
     assert {path for path in threads._loaded_files() if "omp" in path} == before
     assert threads.description() in before | {path for path in threads._loaded_files() if "libtorch" in path}
 
@@ -109,7 +127,7 @@ def test_without_a_runtime_threads_are_our_own():
     run(
         """
         from svertka.jit import threads
-        assert threads._openmp() == 0, threads._loaded_files()
+        assert not threads._openmp().fork, threads._loaded_files()
         assert threads.usable(3) == 3
         assert threads.description() == "fresh ones for each call"
         print("done")

@@ -307,42 +307,111 @@ define void @"share"(ptr %".1")
 {
 entry:
   %".3" = load ptr, ptr %".1", align 8
-  %".4" = getelementptr inbounds i64, ptr %".3", i64 1
+  %".4" = getelementptr inbounds i64, ptr %".1", i64 1
   %".5" = load i64, ptr %".4", align 8
-  %".6" = getelementptr inbounds i64, ptr %".1", i64 1
-  %".7" = getelementptr inbounds i64, ptr %".1", i64 2
-  %".8" = atomicrmw add ptr %".7", i64 1 monotonic
+  %".6" = load ptr, ptr %".3", align 8
+  %".7" = getelementptr inbounds ptr, ptr %".6", i64 1
+  %".8" = load ptr, ptr %".7", align 8
+  %".9" = getelementptr inbounds i64, ptr %".1", i64 1
+  %".10" = load i64, ptr %".9", align 8
+  %".11" = icmp eq i64 %".10", 1
+  %".12" = ptrtoint ptr %".8" to i64
+  %".13" = icmp ne i64 %".12", 0
+  br i1 %".11", label %"then", label %"else"
+then:
+  br label %"after"
+else:
+  br i1 %".13", label %"then.1", label %"else.1"
+after:
+  %".25" = phi  i64 [0, %"then"], [%".23", %"after.1"]
+  br label %"loop"
+then.1:
+  %".17" = call i32 %".8"()
+  %".18" = sext i32 %".17" to i64
+  br label %"after.1"
+else.1:
+  %".20" = getelementptr inbounds i64, ptr %".1", i64 2
+  %".21" = atomicrmw add ptr %".20", i64 1 monotonic
+  br label %"after.1"
+after.1:
+  %".23" = phi  i64 [%".18", %"then.1"], [%".21", %"else.1"]
+  br label %"after"
+loop:
+  %".27" = phi  i64 [0, %"after"], [%".45", %"done"]
+  %".28" = icmp slt i64 %".27", %".5"
+  br i1 %".28", label %"body", label %"after.2"
+body:
+  %".30" = add i64 %".25", %".27"
+  %".31" = icmp slt i64 %".30", %".5"
+  %".32" = sub i64 %".30", %".5"
+  %".33" = select  i1 %".31", i64 %".30", i64 %".32"
+  %".34" = add i64 %".33", 1
+  %".35" = mul i64 %".34", 8
+  %".36" = getelementptr inbounds i64, ptr %".1", i64 %".35"
+  %".37" = getelementptr inbounds i64, ptr %".36", i64 1
+  %".38" = load i64, ptr %".37", align 8
   br label %"next"
+after.2:
+  ret void
 next:
-  %".10" = atomicrmw add ptr %".6", i64 1 monotonic
-  %".11" = icmp slt i64 %".10", %".5"
-  br i1 %".11", label %"work", label %"done"
+  %".40" = atomicrmw add ptr %".36", i64 1 monotonic
+  %".41" = icmp slt i64 %".40", %".38"
+  br i1 %".41", label %"work", label %"done"
 work:
-  call void @"task"(ptr %".3", i64 %".10", i64 %".8")
+  call void @"task"(ptr %".3", i64 %".40", i64 %".25")
   br label %"next"
 done:
-  ret void
+  %".45" = add i64 %".27", 1
+  br label %"loop"
 }
 
 define void @"run"(ptr %".1", i64 %".2")
 {
 entry:
-  %".4" = alloca [3 x i64], align 64
-  store ptr %".1", ptr %".4"
-  %".6" = getelementptr inbounds i64, ptr %".4", i64 1
-  store i64 0, ptr %".6", align 8
-  %".8" = getelementptr inbounds i64, ptr %".4", i64 2
-  store i64 0, ptr %".8", align 8
-  %".10" = icmp sle i64 %".2", 1
-  br i1 %".10", label %"then", label %"else"
-then:
-  call void @"share"(ptr %".4")
-  br label %"after"
-else:
-  %".14" = load ptr, ptr %".1", align 8
-  %".15" = trunc i64 %".2" to i32
-  call void %".14"(ptr @"share", ptr %".4", i32 %".15", i32 0)
-  br label %"after"
+  %".4" = icmp sgt i64 %".2", 1
+  %".5" = select  i1 %".4", i64 %".2", i64 1
+  %".6" = add i64 %".5", 1
+  %".7" = mul i64 %".6", 8
+  %".8" = alloca i64, i64 %".7", align 64
+  store ptr %".1", ptr %".8", align 8
+  %".10" = getelementptr inbounds i64, ptr %".8", i64 1
+  store i64 %".5", ptr %".10", align 8
+  %".12" = getelementptr inbounds i64, ptr %".8", i64 2
+  store i64 0, ptr %".12", align 8
+  %".14" = getelementptr inbounds i64, ptr %".1", i64 1
+  %".15" = load i64, ptr %".14", align 8
+  br label %"loop"
+loop:
+  %".17" = phi  i64 [0, %"entry"], [%".32", %"body"]
+  %".18" = phi  i64 [0, %"entry"], [%".23", %"body"]
+  %".19" = icmp slt i64 %".17", %".5"
+  br i1 %".19", label %"body", label %"after"
+body:
+  %".21" = add i64 %".17", 1
+  %".22" = mul i64 %".15", %".21"
+  %".23" = udiv i64 %".22", %".5"
+  %".24" = mul i64 %".23", %".5"
+  %".25" = sub i64 %".22", %".24"
+  %".26" = add i64 %".17", 1
+  %".27" = mul i64 %".26", 8
+  %".28" = getelementptr inbounds i64, ptr %".8", i64 %".27"
+  store i64 %".18", ptr %".28", align 8
+  %".30" = getelementptr inbounds i64, ptr %".28", i64 1
+  store i64 %".23", ptr %".30", align 8
+  %".32" = add i64 %".17", 1
+  br label %"loop"
 after:
+  %".34" = icmp eq i64 %".5", 1
+  br i1 %".34", label %"then", label %"else"
+then:
+  call void @"share"(ptr %".8")
+  br label %"after.1"
+else:
+  %".38" = load ptr, ptr %".1", align 8
+  %".39" = load ptr, ptr %".38", align 8
+  %".40" = trunc i64 %".5" to i32
+  call void %".39"(ptr @"share", ptr %".8", i32 %".40", i32 0)
+  br label %"after.1"
+after.1:
   ret void
 }

@@ -17,6 +17,7 @@ from svertka.engine.layout import (
     channels_last,
     contiguous,
     empty,
+    neighbours,
     run_tables,
     scratch,
     tables,
@@ -203,6 +204,7 @@ class Runner:
         schedule: DenseSchedule | None = None,
     ) -> None:
         self.runs = parts[0].runs
+        self.as_is = self.runs == "first" or neighbours(x)
         self.transposed, self.shape, self.last, self.groups, self.row = transposed, shape, last, groups, row
         self.either = shape[1] == 1 or math.prod(shape[2:]) == 1  # both formats have the same order
         whole = len(parts) == 1 and parts[0].places is None and parts[0].images_apart
@@ -263,7 +265,7 @@ class Runner:
         scale: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
-        x = x if self.runs == "first" else with_channels_last(x, "x")
+        x = x if self.as_is else with_channels_last(x, "x")
         residual = None if residual is None else with_channels_last(residual, "residual")
         y = empty(self.shape, self.last) if self.direct else scratch(self.shape, "y")
         zeros = self.zeros.data_ptr()

@@ -51,6 +51,11 @@ def scratch_floats(count: int, slot: str) -> Tensor:
     return kept[:count]
 
 
+def neighbours(x: Tensor) -> bool:
+    """Whether x lies as `with_channels_last` gives it."""
+    return x.movedim(1, -1).is_contiguous()
+
+
 def with_channels_last(x: Tensor, slot: str = "") -> Tensor:
     """x, moved if need be, so that x[n, :, place] are neighbours and places follow each other in row-major order.
 

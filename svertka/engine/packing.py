@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,14 +70,38 @@ def same(packing: Packing) -> Packing:
     return _packings.setdefault(packing, packing)
 
 
-@dataclass
 class _Kept:
-    """A weight in the kernel's order, and what tells whether it is still the same."""
+    """A weight in the kernel's order, and what tells whether it is still the same.
 
-    state: tuple[int, ...]
-    copy: Tensor
-    packed: Tensor
-    pack: Any  # held, so that its id stays its own
+    Args:
+        weight, pack: which is packed how; `pack` is held, so that its id stays its own.
+        state: of the weight and the world, see `packed_weight`.
+    """
+
+    __slots__ = ("copy", "differs", "pack", "packed", "same_numbers", "state")
+
+    def __init__(self, weight: Tensor, pack: Any, state: tuple[Any, ...]) -> None:
+        self.state, self.pack = state, pack
+        self.copy = weight.detach().clone()
+        self.packed: Tensor = pack(self.copy)
+        self.differs = ctypes.c_int32()
+        self.same_numbers = self._comparison(weight)
+
+    def _comparison(self, weight: Tensor) -> Any:
+        """Looks, but for large weights not everywhere, whether the weight's numbers are the copy's; see `differs`."""
+        count, copy = weight.numel(), self.copy
+        gaps = weight.stride() != copy.stride()
+        if gaps or (weight.is_inference() and count > COMPARED):  # whose changes torch doesn't count
+            return None
+        # While the state holds, so do the addresses: only the numbers behind them may change.
+        return _comparison(count).bound(weight.data_ptr(), copy.data_ptr(), ctypes.addressof(self.differs))
+
+    def holds(self, weight: Tensor) -> bool:
+        """Whether the weight, which is where it was, has the numbers it had."""
+        if self.same_numbers is None:
+            return torch.equal(weight, self.copy)
+        self.same_numbers()
+        return not self.differs.value
 
 
 _packed: dict[tuple[int, int], _Kept] = {}
@@ -101,13 +124,13 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     """
     key = (id(weight), id(pack))
     found = _packed.get(key)
-    state = (0 if weight.is_inference() else weight._version, weight.data_ptr(), _steps)
-    if found is not None and found.state == state and _holds(weight, found.copy):
+    version = 0 if weight.is_inference() else weight._version
+    state = (version, _steps, weight.data_ptr(), weight.shape, weight.stride())
+    if found is not None and found.state == state and found.holds(weight):
         return found.packed
     if found is None:
         weakref.finalize(weight, _packed.pop, key, None)
-    copy = weight.detach().clone()
-    _packed[key] = found = _Kept(state, copy, pack(copy), pack)
+    _packed[key] = found = _Kept(weight, pack, state)
     return found.packed
 
 
@@ -118,21 +141,6 @@ def forget_weights() -> None:
 
 COMPARED = 1 << 16
 PROBED = 256  # lines of LINE numbers; each costs a walk to memory
-_differs = threading.local()
-
-
-def _holds(weight: Tensor, copy: Tensor) -> bool:
-    count = weight.numel()
-    if weight.stride() != copy.stride() or weight.shape != copy.shape:  # it has gaps, or is another
-        return torch.equal(weight, copy)
-    if weight.is_inference() and count > COMPARED:  # whose changes torch doesn't count
-        return torch.equal(weight, copy)
-    answer = getattr(_differs, "answer", None)
-    if answer is None:
-        answer = _differs.answer = ctypes.c_int32()
-        _differs.address = ctypes.addressof(answer)
-    _comparison(count)(weight.data_ptr(), copy.data_ptr(), _differs.address)
-    return answer.value == 0
 
 
 @lru_cache(maxsize=1024)

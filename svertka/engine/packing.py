@@ -140,7 +140,7 @@ def forget_weights() -> None:
 
 
 COMPARED = 1 << 16
-PROBED = 256  # lines of LINE numbers; each costs a walk to memory
+PROBED = 64  # lines of LINE numbers; each costs a walk to memory
 
 
 @lru_cache(maxsize=1024)

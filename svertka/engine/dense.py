@@ -11,6 +11,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
+from svertka.engine import few
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import (
     Tables,
@@ -18,7 +19,6 @@ from svertka.engine.layout import (
     contiguous,
     empty,
     neighbours,
-    run_tables,
     scratch,
     tables,
     with_channels_last,
@@ -28,10 +28,10 @@ from svertka.engine.pools import prepare_depthwise
 from svertka.engine.tuning import schedule_for
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.few import FewSchedule
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE
 
-FEW = 8  # channels
 _SMALL = 64  # places of an output whose whole batch is one image to the kernel, so that tiles are full
 MOST = 2**31  # what a table's int32 can count
 
@@ -49,7 +49,7 @@ def prepare_block(
     scale: Tensor | None = None,
     residual: Tensor | None = None,
     *,
-    schedule: DenseSchedule | None = None,
+    schedule: Any = None,
 ) -> Any:
     """A runner for a convolution block on x, or why there is none; `schedule` forces one."""
     reason = _unfit(operation, x, weight.shape[1] * operation.groups, weight.shape[0])
@@ -60,6 +60,10 @@ def prepare_block(
         if not isinstance(runner, str):
             return runner
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
+    if isinstance(schedule, FewSchedule) or (schedule is None and few.suits(operation, x)):
+        runner = few.prepare_few(operation, x, weight, epilogue, schedule)
+        if isinstance(schedule, FewSchedule) or not isinstance(runner, str):
+            return runner
     size = tuple(x.shape[2:])
     inner = operation.convolution.output_size(size)
     sources = geometry.sources(operation.windows, size)
@@ -72,28 +76,13 @@ def prepare_block(
             return "only windows of at most 4 places that don't overlap are pooled within the convolution"
     sources = sources.reshape(-1, sources.shape[-1])
     part = Part(sources if order is None else sources[order.reshape(-1)], None, range(sources.shape[-1]))
-    runs, inputs = _runs(operation, x)
     largest = x.shape[0] * max(x[0].numel(), weight.shape[0] * len(part.sources))
-    if not runs and len(part.sources) <= _SMALL and largest < MOST:
+    if len(part.sources) <= _SMALL and largest < MOST:
         part = part.of_batch(x.shape[0], math.prod(size))
-    kernel = Dense(inputs or weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled, bool(runs))
-    part.runs = runs
+    kernel = Dense(weight.shape[1], weight.shape[0] // operation.groups, epilogue, pooled)
     last = channels_last(x) or channels_last(weight)
     shape = (x.shape[0], weight.shape[0], *operation.output_size(size))
-    row = operation.windows[-1].size if runs else 0
-    return Runner(kernel, [part], x, shape, last, groups=operation.groups, row=row, schedule=schedule)
-
-
-def _runs(operation: spec.ConvolutionBlock, x: Tensor) -> tuple[str, int]:
-    """("first" or "last", inputs of a run) if the taps of a row are better read as one, else ("", 0)."""
-    if not operation.windows:
-        return "", 0
-    row, channels = operation.windows[-1], x.shape[1]
-    if operation.groups > 1 or channels >= FEW or row.size == 1 or row.dilation > 1:
-        return "", 0
-    if channels_last(x) or not x.is_contiguous():
-        return "last", row.size * channels
-    return "first", row.size
+    return Runner(kernel, [part], x, shape, last, groups=operation.groups, schedule=schedule)
 
 
 def prepare_transposed(
@@ -140,7 +129,6 @@ class Part:
         added: whether the sums are added to what stands there already.
     """
 
-    runs = ""
     images_apart = True
 
     def __init__(self, sources: Any, places: Any, taps: Any, added: bool = False) -> None:
@@ -182,7 +170,6 @@ class Runner:
         shape: of the output, [N, outputs, *size].
         last: the output's channels are neighbours.
         groups, transposed: how the weight is read, see `Packing`.
-        row: taps of a row, where these are one.
         schedule: forces one.
 
     Attributes:
@@ -200,12 +187,10 @@ class Runner:
         *,
         groups: int,
         transposed: bool = False,
-        row: int = 0,
         schedule: DenseSchedule | None = None,
     ) -> None:
-        self.runs = parts[0].runs
-        self.as_is = self.runs == "first" or neighbours(x)
-        self.transposed, self.shape, self.last, self.groups, self.row = transposed, shape, last, groups, row
+        self.as_is = neighbours(x)
+        self.transposed, self.shape, self.last, self.groups = transposed, shape, last, groups
         self.either = shape[1] == 1 or math.prod(shape[2:]) == 1  # both formats have the same order
         whole = len(parts) == 1 and parts[0].places is None and parts[0].images_apart
         kernel = replace(kernel, planes=whole and not last and not self.either)
@@ -222,13 +207,11 @@ class Runner:
         if part.added:
             kernel = replace(kernel, epilogue=replace(kernel.epilogue, residual=True))
         pixels, taps = part.sources.shape
-        if part.runs:
-            taps = taps * x.shape[1] // kernel.inputs
         self.question = (kernel, target, taps, pixels)
         schedule = schedule or schedule_for(*self.question)
         if not taps:  # only the epilogue is left, which the last part of a sum does: let there be one
             schedule = replace(schedule, block_taps=0, block_inputs=0)
-        table = self._tables(part, x, schedule.pixels, kernel.pooled)
+        table = tables(part.sources, part.places, x.shape[1], outputs, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
         images = x.shape[0] if part.images_apart else 1
         pixel_tasks = math.ceil(pixels / (schedule.pixels * schedule.tiles))
@@ -247,15 +230,8 @@ class Runner:
             pixel_tasks=pixel_tasks,
             output_tasks=output_tasks,
         )
-        read = tuple(range(taps)) if part.runs else part.taps
-        packing = same(Packing(groups, blocks, schedule.vectors * target.lanes, read, self.transposed, part.runs))
+        packing = same(Packing(groups, blocks, schedule.vectors * target.lanes, part.taps, self.transposed))
         return launch, table, packing, packing.of_line(), part.added
-
-    def _tables(self, part: Part, x: Tensor, multiple: int, pooled: int) -> Tables:
-        if not part.runs:
-            return tables(part.sources, part.places, x.shape[1], self.shape[1], multiple, pooled)
-        plane = math.prod(x.shape[2:]) if part.runs == "first" else 0
-        return run_tables(part.sources, self.row, x.shape[1], plane, self.shape[1], multiple, pooled)
 
     def __call__(
         self,
@@ -276,6 +252,5 @@ class Runner:
             launch(
                 x.data_ptr(), zeros, packed.data_ptr(), y.data_ptr(), table.offsets.data_ptr(),
                 table.places.data_ptr(), address(biases), address(scales), address(y if added else residual),
-                address(table.gathers),
             )  # fmt: skip
         return y if self.direct else contiguous(y)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine.dense import FEW, MOST, Part, Runner, phases
+from svertka.engine.dense import MOST, Part, Runner, phases
+from svertka.engine.few import FEW_CHANNELS
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
 from svertka.kernels.dense import Dense
@@ -58,7 +59,7 @@ class _WeightGradient:
         sources = geometry.sources(windows, x.shape[2:])
         taps = sources.shape[-1]
         sources = sources.reshape(-1, taps)
-        if windows and groups == 1 and inputs < FEW and windows[-1].size > 1 and windows[-1].dilation == 1:
+        if windows and groups == 1 and inputs < FEW_CHANNELS and windows[-1].size > 1 and windows[-1].dilation == 1:
             self.runs = "last" if channels_last(x) or not x.is_contiguous() else "first"
             plane = math.prod(x.shape[2:]) if self.runs == "first" else 0
             self.table = run_tables(sources, windows[-1].size, inputs, plane, 1, 1)

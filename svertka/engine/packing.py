@@ -24,8 +24,7 @@ class Packing:
         groups, blocks, width: `blocks` · `width` ≥ the outputs of one group.
         taps: which of the kernel's taps, in row-major order.
         transposed: the weight is [in_channels, out_channels / groups, *kernel_size].
-        runs: the taps of a row are one, with more inputs: "first" if channels come first in x (taps [channels, rows],
-            inputs [row]), "last" if they come last (taps [rows], inputs [row, channels]).
+        runs: the taps along a line are one, with more inputs: taps [lines], inputs [along the line, channels].
         line: not weights but one number for each output channel: [groups, blocks, width].
     """
 
@@ -34,7 +33,7 @@ class Packing:
     width: int
     taps: tuple[int, ...]
     transposed: bool = False
-    runs: str = ""
+    runs: bool = False
     line: bool = False
 
     def of_line(self) -> Packing:
@@ -47,9 +46,7 @@ class Packing:
             line = weight.new_zeros(self.groups, room)
             line[:, : weight.numel() // self.groups] = weight.view(self.groups, -1)
             return line
-        if self.runs == "first":
-            weight = weight.reshape(weight.shape[0], -1, weight.shape[-1]).transpose(1, 2)
-        elif self.runs == "last":
+        if self.runs:
             weight = weight.movedim(1, -1)
             weight = weight.reshape(weight.shape[0], -1, weight.shape[-2] * weight.shape[-1]).transpose(1, 2)
         weight = weight.reshape(self.groups, weight.shape[0] // self.groups, weight.shape[1], -1)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from svertka import files, spec
 from svertka.jit import cache
 from svertka.kernels.dense import Dense, DenseSchedule
-from svertka.kernels.schedule import candidates, choose_dense
+from svertka.kernels.few import Few, FewSchedule
+from svertka.kernels.schedule import candidates, candidates_few, choose_dense, choose_few
 from svertka.kernels.target import Target
 
 FILE = "schedules.json"
@@ -40,33 +41,42 @@ class Tuned:
     """
 
     layer: str
-    before: DenseSchedule
-    after: DenseSchedule
+    before: DenseSchedule | FewSchedule
+    after: DenseSchedule | FewSchedule
     seconds_before: float
     seconds_after: float
 
 
-def schedule_for(kernel: Dense, target: Target, taps: int, pixels: int) -> DenseSchedule:
-    """The schedule that measurement found, else the one that the rules choose."""
-    fields = _kept().get(_key(kernel, target, taps, pixels))
+# By the kind of kernel: its schedule, which are worth measuring, which the rules choose.
+_RULES: dict[type, tuple[type, Any, Any]] = {
+    Dense: (DenseSchedule, candidates, choose_dense),
+    Few: (FewSchedule, candidates_few, choose_few),
+}
+
+
+def schedule_for(kernel: Any, target: Target, *sizes: int) -> Any:
+    """The schedule that measurement found, else the one that the rules choose; `sizes` as these ask for them."""
+    kind, candidates, choose = _RULES[type(kernel)]
+    fields = _kept().get(_key(kernel, target, *sizes))
     if fields is not None:
         with contextlib.suppress(TypeError):
-            found = DenseSchedule(**fields)
-            if found in candidates(kernel, target, taps, pixels):
+            found = kind(**fields)
+            if found in candidates(kernel, target, *sizes):
                 return found
-    return choose_dense(kernel, target, taps, pixels)
+    return choose(kernel, target, *sizes)
 
 
 def tune(network: nn.Module, x: Tensor) -> Iterator[Tuned]:
     """Measures the schedules of all convolutions that a network runs on x, one after the other, and keeps the best."""
-    from svertka.engine import dense, dispatch
+    from svertka.engine import dense, dispatch, few
 
     dispatch.forget()
     with torch.no_grad(), dispatch.using("auto"):
         network.eval()(x)
     seen = set()
     for operation, runner, tensors in dispatch.prepared():
-        if isinstance(runner, dense.Runner) and len(runner.parts) == 1 and runner.question not in seen:
+        whole = isinstance(runner, few.Runner) or (isinstance(runner, dense.Runner) and len(runner.parts) == 1)
+        if whole and runner.question not in seen:
             seen.add(runner.question)
             yield _measured(operation, runner, tensors)
     dispatch.forget()  # so that the next call takes what was found
@@ -77,9 +87,9 @@ def _measured(operation: Any, runner: Any, tensors: list[Any]) -> Tuned:
 
     if isinstance(operation, spec.Convolution):
         operation = spec.ConvolutionBlock(operation.windows, operation.groups)
-    kernel, target, taps, pixels = runner.question
-    chosen = choose_dense(kernel, target, taps, pixels)
-    best = {schedule: float("inf") for schedule in candidates(kernel, target, taps, pixels)}
+    _, candidates, choose = _RULES[type(runner.question[0])]
+    chosen = choose(*runner.question)
+    best = {schedule: float("inf") for schedule in candidates(*runner.question)}
     calls = {schedule: dense.prepare_block(operation, *tensors, schedule=schedule) for schedule in best}
     with torch.no_grad():
         for _ in range(_ROUNDS):
@@ -89,7 +99,7 @@ def _measured(operation: Any, runner: Any, tensors: list[Any]) -> Tuned:
             calls = {s: call for s, call in calls.items() if best[s] <= limit or s == chosen}
     winner = min(best, key=lambda schedule: best[schedule])
     after = winner if best[winner] < _BETTER * best[chosen] else chosen
-    _keep(_key(kernel, target, taps, pixels), asdict(after))
+    _keep(_key(*runner.question), asdict(after))
     shapes = " by ".join("×".join(map(str, t.shape)) for t in tensors[:2] if t is not None)
     return Tuned(shapes, chosen, after, best[chosen], best[after])
 
@@ -105,8 +115,8 @@ def _seconds(call: Any, tensors: list[Any]) -> float:
             return elapsed / count
 
 
-def _key(kernel: Dense, target: Target, taps: int, pixels: int) -> str:
-    return f"{kernel} {taps} taps, {pixels} pixels, {target.name} {target.l1} {target.l2}"
+def _key(kernel: Any, target: Target, *sizes: int) -> str:
+    return f"{kernel} {sizes} {target.name} {target.l1} {target.l2}"
 
 
 def _path() -> Path | None:

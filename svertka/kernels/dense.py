@@ -7,10 +7,6 @@ index map as a table of offsets, so that one kernel serves every kernel size, st
 padding mode, transposed convolutions (a phase at a time), 1×1 convolutions and linear layers. A tap outside reads a
 line of zeros.
 
-With few channels a tap alone is too short a sum. There the neighbouring taps of a row, whose numbers are neighbours in
-memory, too, are one tap with more inputs (a run). At the edges, where they are no neighbours or partly outside, the
-table says from where to gather each of them.
-
 The register tile is `pixels` × `vectors`: each of x's numbers is broadcast and multiplied with `vectors` vectors of w.
 Weights are packed [groups][blocks][taps][inputs][vectors · lanes], zeros in place of missing outputs.
 """
@@ -19,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from llvmlite import ir
 
@@ -29,7 +25,7 @@ from svertka.kernels.family import Family
 from svertka.kernels.target import Target
 from svertka.kernels.transpose import transposed
 
-POINTERS = ("x", "zeros", "w", "y", "offsets", "places", "bias", "scale", "residual", "gathers")
+POINTERS = ("x", "zeros", "w", "y", "offsets", "places", "bias", "scale", "residual")
 Sums: TypeAlias = Callable[[int, int], Value]
 _SHORT = 8  # a loop of so few turns is written out
 NUMBERS = ("pixels", "stored_pixels", "x_image", "y_image", "taps", "groups", "pixel_tasks", "output_tasks")
@@ -42,7 +38,6 @@ class Dense:
     Args:
         inputs, outputs: channels of one group.
         epilogue: see there; bias and scale are padded to whole blocks.
-        runs: offsets below −1 say which line of the table `gathers` (int32 [lines, inputs]) tells each input's place.
         planes: y is [outputs, pixels] for each image, not [pixels, outputs]; the places are all, in order.
         pooled: so many neighbours in the table's order of pixels are one window of a maximum, of which only the
             largest is stored (after the activation).
@@ -52,7 +47,6 @@ class Dense:
     outputs: int
     epilogue: Epilogue = NOTHING
     pooled: int = 1
-    runs: bool = False
     planes: bool = False
 
 
@@ -78,9 +72,9 @@ class DenseSchedule:
     ahead: int = 0
 
 
-def blocks_of(spec: Dense, schedule: DenseSchedule, target: Target) -> int:
+def blocks_of(spec: Any, schedule: Any, target: Target) -> int:
     """The number of blocks that a group's outputs make."""
-    return -(-spec.outputs // (schedule.vectors * target.lanes))
+    return int(-(-spec.outputs // (schedule.vectors * target.lanes)))
 
 
 class DenseKernel:
@@ -107,7 +101,6 @@ class DenseKernel:
         self.image_place = e.add(e.mul(image, self.a.y_image), e.mul(group, self.spec.outputs))
         self.image_channel = e.mul(e.add(e.mul(image, self.a.groups), group), self.spec.outputs)
         self.group_block = e.mul(group, self.blocks)
-        self.patches = e.array(schedule.pixels * self.spec.inputs) if self.spec.runs else None
         kept = self.split or self.spec.planes
         self.sums = e.array(schedule.tiles * schedule.pixels * self.width) if kept else None
         self.first = first
@@ -222,52 +215,15 @@ class DenseKernel:
 
     def _sources(self, table: Value) -> list[Value]:
         """The addresses from which the tile's pixels read, by this tap's line of the table of offsets."""
-        e, pixels = self.e, range(self.schedule.pixels)
-        offsets = [e.load(table, p, I32) for p in pixels]
-        if not self.spec.runs:
-            return [self._source(offset) for offset in offsets]
-        least = offsets[0]
-        for offset in offsets[1:]:
-            least = e.b.select(e.b.icmp_signed("<", offset, least), offset, least)
-
-        def gathered() -> list[Value]:
-            e.loop(0, self.schedule.pixels, lambda p: self._gather(e.load(table, p, I32), p))
-            patches = [e.at(self.patches, p * self.spec.inputs) for p in pixels]
-            return [
-                e.b.select(self._is_gathered(offset), patch, self._source(offset))
-                for offset, patch in zip(offsets, patches, strict=True)
-            ]
-
-        return e.choose(self._is_gathered(least), gathered, lambda: [self._source(offset) for offset in offsets])
+        return [self._source(self.e.load(table, p, I32)) for p in range(self.schedule.pixels)]
 
     def _source(self, offset: Value) -> Value:
         e = self.e
         outside = e.b.icmp_signed("<", offset, ir.Constant(I32, 0))
         return e.b.select(outside, self.a.zeros, e.at(self.x, e.b.sext(offset, I64)))
 
-    def _is_gathered(self, offset: Value) -> Value:
-        return self.e.b.icmp_signed("<", offset, ir.Constant(I32, -1))
-
-    def _gather(self, offset: Value, p: Value) -> None:
-        """Puts together pixel p's inputs, if its offset says so."""
-        e, inputs = self.e, self.spec.inputs
-
-        def gather() -> None:
-            line = e.b.sext(e.b.sub(ir.Constant(I32, -2), offset), I64)
-            places, patch = e.at(self.a.gathers, e.mul(line, inputs), I32), e.at(self.patches, e.mul(p, inputs))
-
-            def one(i: Value) -> None:
-                place = e.load(places, i, I32)
-                outside = e.b.icmp_signed("<", place, ir.Constant(I32, 0))
-                address = e.b.select(outside, self.a.zeros, e.at(self.x, e.b.sext(place, I64)))
-                e.store(e.load(address), patch, i)
-
-            e.loop(0, inputs, one)
-
-        e.when(self._is_gathered(offset), gather)
-
-    def _finish(self, block: Value, pixel: Value, last: Value, acc: list[Value]) -> None:
-        """Epilogue and store; the last block's missing outputs and the last tile's missing pixels are left out."""
+    def _finish(self, block: Value, pixel: Value, last: Value | None, acc: list[Value]) -> None:
+        """Epilogue and store; the last block's missing outputs and pixels from `last` on are left out."""
         e, vectors = self.e, self.schedule.vectors
         channel = e.mul(block, self.width)
         padded = e.add(e.mul(self.group_block, self.width), channel)
@@ -278,6 +234,9 @@ class DenseKernel:
         def stored(count: int) -> None:
             def window(p: int | Value, sums: Sums) -> None:
                 here = e.add(pixel, p)
+                if last is None:
+                    self._store(here, channel, sums, count, scale, bias)
+                    return
                 inside = e.b.icmp_signed("<", here, last)
                 e.when(inside, lambda: self._store(here, channel, sums, count, scale, bias))
 
@@ -288,8 +247,8 @@ class DenseKernel:
                 window(p, lambda k, v, p=p: acc[(p + k) * vectors + v])  # type: ignore[misc]
 
         missing = self.blocks * self.width - self.spec.outputs
-        if not missing or self.spec.planes:
-            stored(self.width)
+        if not missing or (self.spec.planes and not epilogue.residual):
+            stored(self.width)  # in planes' sums there is room for all
         elif self.blocks == 1:
             stored(self.spec.outputs)
         else:
@@ -324,7 +283,7 @@ class DenseKernel:
         """Epilogue and store of one window: sums(k, v) is vector v of its pixel k."""
         e, vectors, epilogue = self.e, self.schedule.vectors, self.spec.epilogue
         output = e.divmod(pixel, self.spec.pooled)[0]
-        place = e.add(e.add(self.image_place, e.b.sext(e.load(self.a.places, output, I32), I64)), channel)
+        place = e.add(e.add(self.image_place, self._place(output)), channel)
         y, target = self.a.y, place
         if self.spec.planes:
             y, target = self.sums, e.mul(e.sub(output, e.divmod(self.first, self.spec.pooled)[0]), self.width)
@@ -347,6 +306,14 @@ class DenseKernel:
                 largest = e.maximum(largest, value)
             e.store_vector(largest, y, e.add(target, v * e.lanes), lanes)
 
+    def _place(self, output: Value) -> Value:
+        """Where an output's channels begin in its image."""
+        return self.e.b.sext(self.e.load(self.a.places, output, I32), I64)
+
+    def _plane(self) -> Value:
+        """Places of an image."""
+        return self.e.divmod(self.a.pixels, self.spec.pooled)[0]
+
     def _turn(self, block: Value, first: Value, last: Value) -> None:
         """From [outputs, channels] in `sums` to [channels, outputs] in y.
 
@@ -354,7 +321,7 @@ class DenseKernel:
         are a multiple of 4096 bytes apart, so that a line of each would fall on the same place of the cache.
         """
         e, lanes, most = self.e, self.e.lanes, self.schedule.tiles * self.schedule.pixels
-        plane = e.divmod(self.a.pixels, self.spec.pooled)[0]
+        plane = self._plane()
         channel = e.mul(block, self.width)
         y = e.at(self.a.y, e.add(e.mul(e.add(self.image_channel, channel), plane), first))
         count, channels = e.sub(last, first), e.min(e.sub(self.spec.outputs, channel), self.width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from svertka.kernels.dense import Dense, DenseSchedule
+from svertka.kernels.few import Few, FewSchedule
 from svertka.kernels.target import Target
 from svertka.kernels.weight_gradient import WeightGradient, WeightGradientSchedule
 
@@ -12,6 +13,7 @@ _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
 _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
 _PAGES = 8192  # pixels of a plane from which on it has so many pages that finding them costs
 _TILES_MEASURED = 4
+_LINES = 384  # pixels of a task of lines, whose sums stay in the cache
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
 
@@ -23,6 +25,29 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
         pixels: outputs of an image.
     """
     return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels)
+
+
+def choose_few(spec: Few, target: Target, places: int) -> FewSchedule:
+    """The schedule of a convolution of few channels, whose output has so many places (of pooling windows) in a line."""
+    return candidates_few(spec, target, places)[0]
+
+
+def candidates_few(spec: Few, target: Target, places: int) -> list[FewSchedule]:
+    """The schedules worth measuring, the rules' choice first: other register tiles."""
+    tiles = [
+        (count, vectors)
+        for vectors in range(1, min(-(-spec.outputs // target.lanes), 6) + 1)
+        for count in range(1, min((target.registers - 1 - vectors) // vectors, places * spec.pooled) + 1)
+        if count % spec.pooled == 0
+    ]
+
+    def cost(tile: tuple[int, int]) -> float:
+        count, vectors = tile
+        turns = -(-places * spec.pooled // count) * -(-spec.outputs // (vectors * target.lanes))
+        return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.1 * (count + vectors) + 1.5)
+
+    best = sorted(tiles, key=cost)[:_TILES_MEASURED] or [(spec.pooled, 1)]
+    return [FewSchedule(count, vectors, max(_LINES // count, 1)) for count, vectors in best]
 
 
 def choose_weight_gradient(spec: WeightGradient, target: Target) -> WeightGradientSchedule:

@@ -34,7 +34,7 @@ class WeightGradient:
     Args:
         inputs, outputs: channels of one group; with `runs` the inputs of one run.
         channels: neighbours at one place of dy: the outputs of all groups.
-        runs: see `dense.Dense`.
+        runs: offsets below −1 say which line of `gathers` tells where each input of a run is.
     """
 
     inputs: int

@@ -10,6 +10,7 @@ import pytest
 from svertka.engine.launch import kernel_text
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule
 from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.few import FEW, Few, FewSchedule
 from svertka.kernels.target import TARGETS
 from svertka.spec import Activation
 
@@ -22,6 +23,7 @@ KERNELS = {
         DenseSchedule(2, 1, block_inputs=2),
         "avx2",
     ),
+    "few": (FEW, Few(3, 5, 2, 2, Epilogue(bias=True), apart=True), FewSchedule(2, 1), "avx2"),
 }
 
 

@@ -23,8 +23,8 @@ entry:
   %".20" = load ptr, ptr %".19", align 8
   %".21" = getelementptr inbounds ptr, ptr %".1", i64 10
   %".22" = load ptr, ptr %".21", align 8
-  %".23" = getelementptr inbounds ptr, ptr %".1", i64 11
-  %".24" = load ptr, ptr %".23", align 8
+  %".23" = getelementptr inbounds i64, ptr %".1", i64 11
+  %".24" = load i64, ptr %".23", align 8
   %".25" = getelementptr inbounds i64, ptr %".1", i64 12
   %".26" = load i64, ptr %".25", align 8
   %".27" = getelementptr inbounds i64, ptr %".1", i64 13
@@ -39,263 +39,261 @@ entry:
   %".36" = load i64, ptr %".35", align 8
   %".37" = getelementptr inbounds i64, ptr %".1", i64 18
   %".38" = load i64, ptr %".37", align 8
-  %".39" = getelementptr inbounds i64, ptr %".1", i64 19
-  %".40" = load i64, ptr %".39", align 8
-  %".41" = udiv i64 %".2", %".40"
-  %".42" = mul i64 %".41", %".40"
-  %".43" = sub i64 %".2", %".42"
-  %".44" = udiv i64 %".41", %".38"
-  %".45" = mul i64 %".44", %".38"
-  %".46" = sub i64 %".41", %".45"
-  %".47" = udiv i64 %".44", %".36"
-  %".48" = mul i64 %".47", %".36"
-  %".49" = sub i64 %".44", %".48"
-  %".50" = mul i64 %".46", 16
-  %".51" = add i64 %".50", 16
-  %".52" = icmp slt i64 %".51", %".26"
-  %".53" = select  i1 %".52", i64 %".51", i64 %".26"
-  %".54" = add i64 %".43", 1
-  %".55" = icmp slt i64 %".54", 2
-  %".56" = select  i1 %".55", i64 %".54", i64 2
-  %".57" = mul i64 %".47", %".30"
-  %".58" = mul i64 %".49", 3
-  %".59" = add i64 %".57", %".58"
-  %".60" = getelementptr inbounds float, ptr %".6", i64 %".59"
-  %".61" = mul i64 %".47", %".32"
-  %".62" = mul i64 %".49", 9
-  %".63" = add i64 %".61", %".62"
-  %".64" = mul i64 %".47", %".36"
-  %".65" = add i64 %".64", %".49"
-  %".66" = mul i64 %".65", 9
-  %".67" = mul i64 %".49", 2
-  %".68" = alloca [128 x float], align 64
+  %".39" = udiv i64 %".2", %".38"
+  %".40" = mul i64 %".39", %".38"
+  %".41" = sub i64 %".2", %".40"
+  %".42" = udiv i64 %".39", %".36"
+  %".43" = mul i64 %".42", %".36"
+  %".44" = sub i64 %".39", %".43"
+  %".45" = udiv i64 %".42", %".34"
+  %".46" = mul i64 %".45", %".34"
+  %".47" = sub i64 %".42", %".46"
+  %".48" = mul i64 %".44", 16
+  %".49" = add i64 %".48", 16
+  %".50" = icmp slt i64 %".49", %".24"
+  %".51" = select  i1 %".50", i64 %".49", i64 %".24"
+  %".52" = add i64 %".41", 1
+  %".53" = icmp slt i64 %".52", 2
+  %".54" = select  i1 %".53", i64 %".52", i64 2
+  %".55" = mul i64 %".45", %".28"
+  %".56" = mul i64 %".47", 3
+  %".57" = add i64 %".55", %".56"
+  %".58" = getelementptr inbounds float, ptr %".6", i64 %".57"
+  %".59" = mul i64 %".45", %".30"
+  %".60" = mul i64 %".47", 9
+  %".61" = add i64 %".59", %".60"
+  %".62" = mul i64 %".45", %".34"
+  %".63" = add i64 %".62", %".47"
+  %".64" = mul i64 %".63", 9
+  %".65" = mul i64 %".47", 2
+  %".66" = alloca [128 x float], align 64
   br label %"loop"
 loop:
-  %".70" = phi  i64 [%".43", %"entry"], [%".261", %"after.1"]
-  %".71" = icmp slt i64 %".70", %".56"
-  br i1 %".71", label %"body", label %"after"
+  %".68" = phi  i64 [%".41", %"entry"], [%".259", %"after.1"]
+  %".69" = icmp slt i64 %".68", %".54"
+  br i1 %".69", label %"body", label %"after"
 body:
   br label %"loop.1"
 after:
   ret void
 loop.1:
-  %".74" = phi  i64 [0, %"body"], [%".259", %"after.2"]
-  %".75" = icmp slt i64 %".74", %".34"
-  br i1 %".75", label %"body.1", label %"after.1"
+  %".72" = phi  i64 [0, %"body"], [%".257", %"after.2"]
+  %".73" = icmp slt i64 %".72", %".32"
+  br i1 %".73", label %"body.1", label %"after.1"
 body.1:
-  %".77" = add i64 %".74", 1
-  %".78" = icmp slt i64 %".77", %".34"
-  %".79" = select  i1 %".78", i64 %".77", i64 %".34"
+  %".75" = add i64 %".72", 1
+  %".76" = icmp slt i64 %".75", %".32"
+  %".77" = select  i1 %".76", i64 %".75", i64 %".32"
   br label %"loop.2"
 after.1:
-  %".261" = add i64 %".70", 1
+  %".259" = add i64 %".68", 1
   br label %"loop"
 loop.2:
-  %".81" = phi  i64 [0, %"body.1"], [%".257", %"after.3"]
-  %".82" = icmp slt i64 %".81", 3
-  br i1 %".82", label %"body.2", label %"after.2"
+  %".79" = phi  i64 [0, %"body.1"], [%".255", %"after.3"]
+  %".80" = icmp slt i64 %".79", 3
+  br i1 %".80", label %"body.2", label %"after.2"
 body.2:
-  %".84" = add i64 %".81", 2
-  %".85" = icmp slt i64 %".84", 3
-  %".86" = select  i1 %".85", i64 %".84", i64 3
-  %".87" = icmp eq i64 %".74", 0
-  %".88" = icmp eq i64 %".81", 0
-  %".89" = and i1 %".87", %".88"
-  %".90" = icmp eq i64 %".79", %".34"
-  %".91" = icmp eq i64 %".86", 3
-  %".92" = and i1 %".90", %".91"
+  %".82" = add i64 %".79", 2
+  %".83" = icmp slt i64 %".82", 3
+  %".84" = select  i1 %".83", i64 %".82", i64 3
+  %".85" = icmp eq i64 %".72", 0
+  %".86" = icmp eq i64 %".79", 0
+  %".87" = and i1 %".85", %".86"
+  %".88" = icmp eq i64 %".77", %".32"
+  %".89" = icmp eq i64 %".84", 3
+  %".90" = and i1 %".88", %".89"
   br label %"loop.3"
 after.2:
-  %".259" = add i64 %".74", 1
+  %".257" = add i64 %".72", 1
   br label %"loop.1"
 loop.3:
-  %".94" = phi  i64 [%".50", %"body.2"], [%".255", %"after.7"]
-  %".95" = icmp slt i64 %".94", %".53"
-  br i1 %".95", label %"body.3", label %"after.3"
+  %".92" = phi  i64 [%".48", %"body.2"], [%".253", %"after.7"]
+  %".93" = icmp slt i64 %".92", %".51"
+  br i1 %".93", label %"body.3", label %"after.3"
 body.3:
-  %".97" = sub i64 %".94", %".50"
-  %".98" = mul i64 %".97", 8
-  br i1 %".89", label %"then", label %"else"
+  %".95" = sub i64 %".92", %".48"
+  %".96" = mul i64 %".95", 8
+  br i1 %".87", label %"then", label %"else"
 after.3:
-  %".257" = add i64 %".81", 2
+  %".255" = add i64 %".79", 2
   br label %"loop.2"
 then:
   br label %"after.4"
 else:
-  %".101" = getelementptr inbounds float, ptr %".68", i64 %".98"
-  %".102" = load <8 x float>, ptr %".101", align 4
-  %".103" = add i64 %".98", 8
-  %".104" = getelementptr inbounds float, ptr %".68", i64 %".103"
-  %".105" = load <8 x float>, ptr %".104", align 4
+  %".99" = getelementptr inbounds float, ptr %".66", i64 %".96"
+  %".100" = load <8 x float>, ptr %".99", align 4
+  %".101" = add i64 %".96", 8
+  %".102" = getelementptr inbounds float, ptr %".66", i64 %".101"
+  %".103" = load <8 x float>, ptr %".102", align 4
   br label %"after.4"
 after.4:
-  %".107" = phi  <8 x float> [splat (float              0x0), %"then"], [%".102", %"else"]
-  %".108" = phi  <8 x float> [splat (float              0x0), %"then"], [%".105", %"else"]
-  %".109" = add i64 %".67", %".70"
-  %".110" = mul i64 %".109", %".34"
+  %".105" = phi  <8 x float> [splat (float              0x0), %"then"], [%".100", %"else"]
+  %".106" = phi  <8 x float> [splat (float              0x0), %"then"], [%".103", %"else"]
+  %".107" = add i64 %".65", %".68"
+  %".108" = mul i64 %".107", %".32"
   br label %"loop.4"
 loop.4:
-  %".112" = phi  i64 [%".74", %"after.4"], [%".156", %"after.6"]
-  %".113" = phi  <8 x float> [%".107", %"after.4"], [%".137", %"after.6"]
-  %".114" = phi  <8 x float> [%".108", %"after.4"], [%".138", %"after.6"]
-  %".115" = icmp slt i64 %".112", %".79"
-  br i1 %".115", label %"body.4", label %"after.5"
+  %".110" = phi  i64 [%".72", %"after.4"], [%".154", %"after.6"]
+  %".111" = phi  <8 x float> [%".105", %"after.4"], [%".135", %"after.6"]
+  %".112" = phi  <8 x float> [%".106", %"after.4"], [%".136", %"after.6"]
+  %".113" = icmp slt i64 %".110", %".77"
+  br i1 %".113", label %"body.4", label %"after.5"
 body.4:
-  %".117" = mul i64 %".112", %".28"
-  %".118" = add i64 %".117", %".94"
-  %".119" = getelementptr inbounds i32, ptr %".14", i64 %".118"
-  %".120" = load i32, ptr %".119", align 4
-  %".121" = getelementptr inbounds i32, ptr %".119", i64 1
-  %".122" = load i32, ptr %".121", align 4
-  %".123" = icmp slt i32 %".120", 0
-  %".124" = sext i32 %".120" to i64
-  %".125" = getelementptr inbounds float, ptr %".60", i64 %".124"
-  %".126" = select  i1 %".123", ptr %".8", ptr %".125"
-  %".127" = icmp slt i32 %".122", 0
-  %".128" = sext i32 %".122" to i64
-  %".129" = getelementptr inbounds float, ptr %".60", i64 %".128"
-  %".130" = select  i1 %".127", ptr %".8", ptr %".129"
-  %".131" = add i64 %".110", %".112"
-  %".132" = mul i64 %".131", 3
-  %".133" = mul i64 %".132", 8
-  %".134" = getelementptr inbounds float, ptr %".10", i64 %".133"
+  %".115" = mul i64 %".110", %".26"
+  %".116" = add i64 %".115", %".92"
+  %".117" = getelementptr inbounds i32, ptr %".14", i64 %".116"
+  %".118" = load i32, ptr %".117", align 4
+  %".119" = icmp slt i32 %".118", 0
+  %".120" = sext i32 %".118" to i64
+  %".121" = getelementptr inbounds float, ptr %".58", i64 %".120"
+  %".122" = select  i1 %".119", ptr %".8", ptr %".121"
+  %".123" = getelementptr inbounds i32, ptr %".117", i64 1
+  %".124" = load i32, ptr %".123", align 4
+  %".125" = icmp slt i32 %".124", 0
+  %".126" = sext i32 %".124" to i64
+  %".127" = getelementptr inbounds float, ptr %".58", i64 %".126"
+  %".128" = select  i1 %".125", ptr %".8", ptr %".127"
+  %".129" = add i64 %".108", %".110"
+  %".130" = mul i64 %".129", 3
+  %".131" = mul i64 %".130", 8
+  %".132" = getelementptr inbounds float, ptr %".10", i64 %".131"
   br label %"loop.5"
 after.5:
-  br i1 %".92", label %"then.1", label %"else.1"
+  br i1 %".90", label %"then.1", label %"else.1"
 loop.5:
-  %".136" = phi  i64 [%".81", %"body.4"], [%".154", %"body.5"]
-  %".137" = phi  <8 x float> [%".113", %"body.4"], [%".148", %"body.5"]
-  %".138" = phi  <8 x float> [%".114", %"body.4"], [%".153", %"body.5"]
-  %".139" = icmp slt i64 %".136", %".86"
-  br i1 %".139", label %"body.5", label %"after.6"
+  %".134" = phi  i64 [%".79", %"body.4"], [%".152", %"body.5"]
+  %".135" = phi  <8 x float> [%".111", %"body.4"], [%".146", %"body.5"]
+  %".136" = phi  <8 x float> [%".112", %"body.4"], [%".151", %"body.5"]
+  %".137" = icmp slt i64 %".134", %".84"
+  br i1 %".137", label %"body.5", label %"after.6"
 body.5:
-  %".141" = mul i64 %".136", 8
-  %".142" = getelementptr inbounds float, ptr %".134", i64 %".141"
-  %".143" = load <8 x float>, ptr %".142", align 4
-  %".144" = getelementptr inbounds float, ptr %".126", i64 %".136"
-  %".145" = load float, ptr %".144", align 4
-  %".146" = insertelement <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, float %".145", i32 0
-  %".147" = shufflevector <8 x float> %".146", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
-  %".148" = call <8 x float> @"llvm.fmuladd.v8f32"(<8 x float> %".147", <8 x float> %".143", <8 x float> %".137")
-  %".149" = getelementptr inbounds float, ptr %".130", i64 %".136"
-  %".150" = load float, ptr %".149", align 4
-  %".151" = insertelement <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, float %".150", i32 0
-  %".152" = shufflevector <8 x float> %".151", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
-  %".153" = call <8 x float> @"llvm.fmuladd.v8f32"(<8 x float> %".152", <8 x float> %".143", <8 x float> %".138")
-  %".154" = add i64 %".136", 1
+  %".139" = mul i64 %".134", 8
+  %".140" = getelementptr inbounds float, ptr %".132", i64 %".139"
+  %".141" = load <8 x float>, ptr %".140", align 4
+  %".142" = getelementptr inbounds float, ptr %".122", i64 %".134"
+  %".143" = load float, ptr %".142", align 4
+  %".144" = insertelement <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, float %".143", i32 0
+  %".145" = shufflevector <8 x float> %".144", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
+  %".146" = call <8 x float> @"llvm.fmuladd.v8f32"(<8 x float> %".145", <8 x float> %".141", <8 x float> %".135")
+  %".147" = getelementptr inbounds float, ptr %".128", i64 %".134"
+  %".148" = load float, ptr %".147", align 4
+  %".149" = insertelement <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, float %".148", i32 0
+  %".150" = shufflevector <8 x float> %".149", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
+  %".151" = call <8 x float> @"llvm.fmuladd.v8f32"(<8 x float> %".150", <8 x float> %".141", <8 x float> %".136")
+  %".152" = add i64 %".134", 1
   br label %"loop.5"
 after.6:
-  %".156" = add i64 %".112", 1
+  %".154" = add i64 %".110", 1
   br label %"loop.4"
 then.1:
-  %".159" = mul i64 %".70", 8
-  %".160" = mul i64 %".67", 8
-  %".161" = add i64 %".160", %".159"
-  %".162" = getelementptr inbounds float, ptr %".18", i64 %".161"
-  %".163" = load <8 x float>, ptr %".162", align 4
-  %".164" = icmp eq i64 %".70", 1
-  br i1 %".164", label %"then.2", label %"else.2"
+  %".157" = mul i64 %".68", 8
+  %".158" = mul i64 %".65", 8
+  %".159" = add i64 %".158", %".157"
+  %".160" = getelementptr inbounds float, ptr %".18", i64 %".159"
+  %".161" = load <8 x float>, ptr %".160", align 4
+  %".162" = icmp eq i64 %".68", 1
+  br i1 %".162", label %"then.2", label %"else.2"
 else.1:
-  %".249" = getelementptr inbounds float, ptr %".68", i64 %".98"
-  store <8 x float> %".113", ptr %".249", align 4
-  %".251" = add i64 %".98", 8
-  %".252" = getelementptr inbounds float, ptr %".68", i64 %".251"
-  store <8 x float> %".114", ptr %".252", align 4
+  %".247" = getelementptr inbounds float, ptr %".66", i64 %".96"
+  store <8 x float> %".111", ptr %".247", align 4
+  %".249" = add i64 %".96", 8
+  %".250" = getelementptr inbounds float, ptr %".66", i64 %".249"
+  store <8 x float> %".112", ptr %".250", align 4
   br label %"after.7"
 after.7:
-  %".255" = add i64 %".94", 2
+  %".253" = add i64 %".92", 2
   br label %"loop.3"
 then.2:
-  %".166" = icmp slt i64 %".94", %".53"
-  br i1 %".166", label %"then.3", label %"after.9"
+  %".164" = icmp slt i64 %".92", %".51"
+  br i1 %".164", label %"then.3", label %"after.9"
 else.2:
-  %".210" = icmp slt i64 %".94", %".53"
-  br i1 %".210", label %"then.5", label %"after.11"
+  %".208" = icmp slt i64 %".92", %".51"
+  br i1 %".208", label %"then.5", label %"after.11"
 after.8:
   br label %"after.7"
 then.3:
-  %".168" = udiv i64 %".94", 1
-  %".169" = sub i64 %".94", %".168"
-  %".170" = getelementptr inbounds i32, ptr %".16", i64 %".168"
-  %".171" = load i32, ptr %".170", align 4
-  %".172" = sext i32 %".171" to i64
-  %".173" = add i64 %".63", %".172"
-  %".174" = add i64 %".173", %".159"
-  %".175" = fadd <8 x float> %".113", %".163"
-  %".176" = getelementptr inbounds float, ptr %".22", i64 %".174"
-  %".177" = load <1 x float>, ptr %".176", align 4
-  %".178" = shufflevector <1 x float> %".177", <1 x float> <float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
-  %".179" = shufflevector <8 x float> <float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0>, <8 x float> %".178", <8 x i32> <i32 8, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
-  %".180" = fadd <8 x float> %".175", %".179"
-  %".181" = fcmp olt <8 x float> %".180", splat (float              0x0)
-  %".182" = select  <8 x i1> %".181", <8 x float> splat (float              0x0), <8 x float> %".180"
-  %".183" = getelementptr inbounds float, ptr %".12", i64 %".174"
-  %".184" = shufflevector <8 x float> %".182", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <1 x i32> <i32 0>
-  store <1 x float> %".184", ptr %".183", align 4
+  %".166" = udiv i64 %".92", 1
+  %".167" = sub i64 %".92", %".166"
+  %".168" = getelementptr inbounds i32, ptr %".16", i64 %".166"
+  %".169" = load i32, ptr %".168", align 4
+  %".170" = sext i32 %".169" to i64
+  %".171" = add i64 %".61", %".170"
+  %".172" = add i64 %".171", %".157"
+  %".173" = fadd <8 x float> %".111", %".161"
+  %".174" = getelementptr inbounds float, ptr %".22", i64 %".172"
+  %".175" = load <1 x float>, ptr %".174", align 4
+  %".176" = shufflevector <1 x float> %".175", <1 x float> <float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
+  %".177" = shufflevector <8 x float> <float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0>, <8 x float> %".176", <8 x i32> <i32 8, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
+  %".178" = fadd <8 x float> %".173", %".177"
+  %".179" = fcmp olt <8 x float> %".178", splat (float              0x0)
+  %".180" = select  <8 x i1> %".179", <8 x float> splat (float              0x0), <8 x float> %".178"
+  %".181" = getelementptr inbounds float, ptr %".12", i64 %".172"
+  %".182" = shufflevector <8 x float> %".180", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <1 x i32> <i32 0>
+  store <1 x float> %".182", ptr %".181", align 4
   br label %"after.9"
 after.9:
-  %".187" = add i64 %".94", 1
-  %".188" = icmp slt i64 %".187", %".53"
-  br i1 %".188", label %"then.4", label %"after.10"
+  %".185" = add i64 %".92", 1
+  %".186" = icmp slt i64 %".185", %".51"
+  br i1 %".186", label %"then.4", label %"after.10"
 then.4:
-  %".190" = udiv i64 %".187", 1
-  %".191" = sub i64 %".187", %".190"
-  %".192" = getelementptr inbounds i32, ptr %".16", i64 %".190"
-  %".193" = load i32, ptr %".192", align 4
-  %".194" = sext i32 %".193" to i64
-  %".195" = add i64 %".63", %".194"
-  %".196" = add i64 %".195", %".159"
-  %".197" = fadd <8 x float> %".114", %".163"
-  %".198" = getelementptr inbounds float, ptr %".22", i64 %".196"
-  %".199" = load <1 x float>, ptr %".198", align 4
-  %".200" = shufflevector <1 x float> %".199", <1 x float> <float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
-  %".201" = shufflevector <8 x float> <float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0>, <8 x float> %".200", <8 x i32> <i32 8, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
-  %".202" = fadd <8 x float> %".197", %".201"
-  %".203" = fcmp olt <8 x float> %".202", splat (float              0x0)
-  %".204" = select  <8 x i1> %".203", <8 x float> splat (float              0x0), <8 x float> %".202"
-  %".205" = getelementptr inbounds float, ptr %".12", i64 %".196"
-  %".206" = shufflevector <8 x float> %".204", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <1 x i32> <i32 0>
-  store <1 x float> %".206", ptr %".205", align 4
+  %".188" = udiv i64 %".185", 1
+  %".189" = sub i64 %".185", %".188"
+  %".190" = getelementptr inbounds i32, ptr %".16", i64 %".188"
+  %".191" = load i32, ptr %".190", align 4
+  %".192" = sext i32 %".191" to i64
+  %".193" = add i64 %".61", %".192"
+  %".194" = add i64 %".193", %".157"
+  %".195" = fadd <8 x float> %".112", %".161"
+  %".196" = getelementptr inbounds float, ptr %".22", i64 %".194"
+  %".197" = load <1 x float>, ptr %".196", align 4
+  %".198" = shufflevector <1 x float> %".197", <1 x float> <float undef>, <8 x i32> <i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0, i32 0>
+  %".199" = shufflevector <8 x float> <float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0, float              0x0>, <8 x float> %".198", <8 x i32> <i32 8, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7>
+  %".200" = fadd <8 x float> %".195", %".199"
+  %".201" = fcmp olt <8 x float> %".200", splat (float              0x0)
+  %".202" = select  <8 x i1> %".201", <8 x float> splat (float              0x0), <8 x float> %".200"
+  %".203" = getelementptr inbounds float, ptr %".12", i64 %".194"
+  %".204" = shufflevector <8 x float> %".202", <8 x float> <float undef, float undef, float undef, float undef, float undef, float undef, float undef, float undef>, <1 x i32> <i32 0>
+  store <1 x float> %".204", ptr %".203", align 4
   br label %"after.10"
 after.10:
   br label %"after.8"
 then.5:
-  %".212" = udiv i64 %".94", 1
-  %".213" = sub i64 %".94", %".212"
-  %".214" = getelementptr inbounds i32, ptr %".16", i64 %".212"
-  %".215" = load i32, ptr %".214", align 4
-  %".216" = sext i32 %".215" to i64
-  %".217" = add i64 %".63", %".216"
-  %".218" = add i64 %".217", %".159"
-  %".219" = fadd <8 x float> %".113", %".163"
-  %".220" = getelementptr inbounds float, ptr %".22", i64 %".218"
-  %".221" = load <8 x float>, ptr %".220", align 4
-  %".222" = fadd <8 x float> %".219", %".221"
-  %".223" = fcmp olt <8 x float> %".222", splat (float              0x0)
-  %".224" = select  <8 x i1> %".223", <8 x float> splat (float              0x0), <8 x float> %".222"
-  %".225" = getelementptr inbounds float, ptr %".12", i64 %".218"
-  store <8 x float> %".224", ptr %".225", align 4
+  %".210" = udiv i64 %".92", 1
+  %".211" = sub i64 %".92", %".210"
+  %".212" = getelementptr inbounds i32, ptr %".16", i64 %".210"
+  %".213" = load i32, ptr %".212", align 4
+  %".214" = sext i32 %".213" to i64
+  %".215" = add i64 %".61", %".214"
+  %".216" = add i64 %".215", %".157"
+  %".217" = fadd <8 x float> %".111", %".161"
+  %".218" = getelementptr inbounds float, ptr %".22", i64 %".216"
+  %".219" = load <8 x float>, ptr %".218", align 4
+  %".220" = fadd <8 x float> %".217", %".219"
+  %".221" = fcmp olt <8 x float> %".220", splat (float              0x0)
+  %".222" = select  <8 x i1> %".221", <8 x float> splat (float              0x0), <8 x float> %".220"
+  %".223" = getelementptr inbounds float, ptr %".12", i64 %".216"
+  store <8 x float> %".222", ptr %".223", align 4
   br label %"after.11"
 after.11:
-  %".228" = add i64 %".94", 1
-  %".229" = icmp slt i64 %".228", %".53"
-  br i1 %".229", label %"then.6", label %"after.12"
+  %".226" = add i64 %".92", 1
+  %".227" = icmp slt i64 %".226", %".51"
+  br i1 %".227", label %"then.6", label %"after.12"
 then.6:
-  %".231" = udiv i64 %".228", 1
-  %".232" = sub i64 %".228", %".231"
-  %".233" = getelementptr inbounds i32, ptr %".16", i64 %".231"
-  %".234" = load i32, ptr %".233", align 4
-  %".235" = sext i32 %".234" to i64
-  %".236" = add i64 %".63", %".235"
-  %".237" = add i64 %".236", %".159"
-  %".238" = fadd <8 x float> %".114", %".163"
-  %".239" = getelementptr inbounds float, ptr %".22", i64 %".237"
-  %".240" = load <8 x float>, ptr %".239", align 4
-  %".241" = fadd <8 x float> %".238", %".240"
-  %".242" = fcmp olt <8 x float> %".241", splat (float              0x0)
-  %".243" = select  <8 x i1> %".242", <8 x float> splat (float              0x0), <8 x float> %".241"
-  %".244" = getelementptr inbounds float, ptr %".12", i64 %".237"
-  store <8 x float> %".243", ptr %".244", align 4
+  %".229" = udiv i64 %".226", 1
+  %".230" = sub i64 %".226", %".229"
+  %".231" = getelementptr inbounds i32, ptr %".16", i64 %".229"
+  %".232" = load i32, ptr %".231", align 4
+  %".233" = sext i32 %".232" to i64
+  %".234" = add i64 %".61", %".233"
+  %".235" = add i64 %".234", %".157"
+  %".236" = fadd <8 x float> %".112", %".161"
+  %".237" = getelementptr inbounds float, ptr %".22", i64 %".235"
+  %".238" = load <8 x float>, ptr %".237", align 4
+  %".239" = fadd <8 x float> %".236", %".238"
+  %".240" = fcmp olt <8 x float> %".239", splat (float              0x0)
+  %".241" = select  <8 x i1> %".240", <8 x float> splat (float              0x0), <8 x float> %".239"
+  %".242" = getelementptr inbounds float, ptr %".12", i64 %".235"
+  store <8 x float> %".241", ptr %".242", align 4
   br label %"after.12"
 after.12:
   br label %"after.8"

@@ -23,8 +23,8 @@ entry:
   %".20" = load ptr, ptr %".19", align 8
   %".21" = getelementptr inbounds ptr, ptr %".1", i64 10
   %".22" = load ptr, ptr %".21", align 8
-  %".23" = getelementptr inbounds ptr, ptr %".1", i64 11
-  %".24" = load ptr, ptr %".23", align 8
+  %".23" = getelementptr inbounds i64, ptr %".1", i64 11
+  %".24" = load i64, ptr %".23", align 8
   %".25" = getelementptr inbounds i64, ptr %".1", i64 12
   %".26" = load i64, ptr %".25", align 8
   %".27" = getelementptr inbounds i64, ptr %".1", i64 13
@@ -39,135 +39,133 @@ entry:
   %".36" = load i64, ptr %".35", align 8
   %".37" = getelementptr inbounds i64, ptr %".1", i64 18
   %".38" = load i64, ptr %".37", align 8
-  %".39" = getelementptr inbounds i64, ptr %".1", i64 19
-  %".40" = load i64, ptr %".39", align 8
-  %".41" = udiv i64 %".2", %".40"
-  %".42" = mul i64 %".41", %".40"
-  %".43" = sub i64 %".2", %".42"
-  %".44" = udiv i64 %".41", %".38"
-  %".45" = mul i64 %".44", %".38"
-  %".46" = sub i64 %".41", %".45"
-  %".47" = udiv i64 %".44", %".36"
-  %".48" = mul i64 %".47", %".36"
-  %".49" = sub i64 %".44", %".48"
-  %".50" = mul i64 %".46", 8
-  %".51" = add i64 %".50", 8
-  %".52" = icmp slt i64 %".51", %".26"
-  %".53" = select  i1 %".52", i64 %".51", i64 %".26"
-  %".54" = add i64 %".43", 1
-  %".55" = icmp slt i64 %".54", 1
-  %".56" = select  i1 %".55", i64 %".54", i64 1
-  %".57" = mul i64 %".47", %".30"
-  %".58" = mul i64 %".49", 5
-  %".59" = add i64 %".57", %".58"
-  %".60" = getelementptr inbounds float, ptr %".6", i64 %".59"
-  %".61" = mul i64 %".47", %".32"
-  %".62" = mul i64 %".49", 4
-  %".63" = add i64 %".61", %".62"
-  %".64" = mul i64 %".47", %".36"
-  %".65" = add i64 %".64", %".49"
-  %".66" = mul i64 %".65", 4
+  %".39" = udiv i64 %".2", %".38"
+  %".40" = mul i64 %".39", %".38"
+  %".41" = sub i64 %".2", %".40"
+  %".42" = udiv i64 %".39", %".36"
+  %".43" = mul i64 %".42", %".36"
+  %".44" = sub i64 %".39", %".43"
+  %".45" = udiv i64 %".42", %".34"
+  %".46" = mul i64 %".45", %".34"
+  %".47" = sub i64 %".42", %".46"
+  %".48" = mul i64 %".44", 8
+  %".49" = add i64 %".48", 8
+  %".50" = icmp slt i64 %".49", %".24"
+  %".51" = select  i1 %".50", i64 %".49", i64 %".24"
+  %".52" = add i64 %".41", 1
+  %".53" = icmp slt i64 %".52", 1
+  %".54" = select  i1 %".53", i64 %".52", i64 1
+  %".55" = mul i64 %".45", %".28"
+  %".56" = mul i64 %".47", 5
+  %".57" = add i64 %".55", %".56"
+  %".58" = getelementptr inbounds float, ptr %".6", i64 %".57"
+  %".59" = mul i64 %".45", %".30"
+  %".60" = mul i64 %".47", 4
+  %".61" = add i64 %".59", %".60"
+  %".62" = mul i64 %".45", %".34"
+  %".63" = add i64 %".62", %".47"
+  %".64" = mul i64 %".63", 4
   br label %"loop"
 loop:
-  %".68" = phi  i64 [%".43", %"entry"], [%".155", %"after.1"]
-  %".69" = icmp slt i64 %".68", %".56"
-  br i1 %".69", label %"body", label %"after"
+  %".66" = phi  i64 [%".41", %"entry"], [%".153", %"after.1"]
+  %".67" = icmp slt i64 %".66", %".54"
+  br i1 %".67", label %"body", label %"after"
 body:
   br label %"loop.1"
 after:
   ret void
 loop.1:
-  %".72" = phi  i64 [%".50", %"body"], [%".153", %"after.3"]
-  %".73" = icmp slt i64 %".72", %".53"
-  br i1 %".73", label %"body.1", label %"after.1"
+  %".70" = phi  i64 [%".48", %"body"], [%".151", %"after.3"]
+  %".71" = icmp slt i64 %".70", %".51"
+  br i1 %".71", label %"body.1", label %"after.1"
 body.1:
-  %".75" = sub i64 %".72", %".50"
-  %".76" = mul i64 %".75", 4
-  %".77" = add i64 %".49", %".68"
-  %".78" = mul i64 %".77", %".34"
+  %".73" = sub i64 %".70", %".48"
+  %".74" = mul i64 %".73", 4
+  %".75" = add i64 %".47", %".66"
+  %".76" = mul i64 %".75", %".32"
   br label %"loop.2"
 after.1:
-  %".155" = add i64 %".68", 1
+  %".153" = add i64 %".66", 1
   br label %"loop"
 loop.2:
-  %".80" = phi  i64 [0, %"body.1"], [%".136", %"body.2"]
-  %".81" = phi  <4 x float> [splat (float              0x0), %"body.1"], [%".135", %"body.2"]
-  %".82" = icmp slt i64 %".80", %".34"
-  br i1 %".82", label %"body.2", label %"after.2"
+  %".78" = phi  i64 [0, %"body.1"], [%".134", %"body.2"]
+  %".79" = phi  <4 x float> [splat (float              0x0), %"body.1"], [%".133", %"body.2"]
+  %".80" = icmp slt i64 %".78", %".32"
+  br i1 %".80", label %"body.2", label %"after.2"
 body.2:
-  %".84" = mul i64 %".80", %".28"
-  %".85" = add i64 %".84", %".72"
-  %".86" = getelementptr inbounds i32, ptr %".14", i64 %".85"
-  %".87" = load i32, ptr %".86", align 4
-  %".88" = icmp slt i32 %".87", 0
-  %".89" = sext i32 %".87" to i64
-  %".90" = getelementptr inbounds float, ptr %".60", i64 %".89"
-  %".91" = select  i1 %".88", ptr %".8", ptr %".90"
-  %".92" = add i64 %".78", %".80"
-  %".93" = mul i64 %".92", 5
-  %".94" = mul i64 %".93", 4
-  %".95" = getelementptr inbounds float, ptr %".10", i64 %".94"
-  %".96" = mul i64 0, 4
-  %".97" = getelementptr inbounds float, ptr %".95", i64 %".96"
-  %".98" = load <4 x float>, ptr %".97", align 4
-  %".99" = getelementptr inbounds float, ptr %".91", i64 0
-  %".100" = load float, ptr %".99", align 4
-  %".101" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".100", i32 0
-  %".102" = shufflevector <4 x float> %".101", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
-  %".103" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".102", <4 x float> %".98", <4 x float> %".81")
-  %".104" = mul i64 1, 4
-  %".105" = getelementptr inbounds float, ptr %".95", i64 %".104"
-  %".106" = load <4 x float>, ptr %".105", align 4
-  %".107" = getelementptr inbounds float, ptr %".91", i64 1
-  %".108" = load float, ptr %".107", align 4
-  %".109" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".108", i32 0
-  %".110" = shufflevector <4 x float> %".109", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
-  %".111" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".110", <4 x float> %".106", <4 x float> %".103")
-  %".112" = mul i64 2, 4
-  %".113" = getelementptr inbounds float, ptr %".95", i64 %".112"
-  %".114" = load <4 x float>, ptr %".113", align 4
-  %".115" = getelementptr inbounds float, ptr %".91", i64 2
-  %".116" = load float, ptr %".115", align 4
-  %".117" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".116", i32 0
-  %".118" = shufflevector <4 x float> %".117", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
-  %".119" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".118", <4 x float> %".114", <4 x float> %".111")
-  %".120" = mul i64 3, 4
-  %".121" = getelementptr inbounds float, ptr %".95", i64 %".120"
-  %".122" = load <4 x float>, ptr %".121", align 4
-  %".123" = getelementptr inbounds float, ptr %".91", i64 3
-  %".124" = load float, ptr %".123", align 4
-  %".125" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".124", i32 0
-  %".126" = shufflevector <4 x float> %".125", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
-  %".127" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".126", <4 x float> %".122", <4 x float> %".119")
-  %".128" = mul i64 4, 4
-  %".129" = getelementptr inbounds float, ptr %".95", i64 %".128"
-  %".130" = load <4 x float>, ptr %".129", align 4
-  %".131" = getelementptr inbounds float, ptr %".91", i64 4
-  %".132" = load float, ptr %".131", align 4
-  %".133" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".132", i32 0
-  %".134" = shufflevector <4 x float> %".133", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
-  %".135" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".134", <4 x float> %".130", <4 x float> %".127")
-  %".136" = add i64 %".80", 1
+  %".82" = mul i64 %".78", %".26"
+  %".83" = add i64 %".82", %".70"
+  %".84" = getelementptr inbounds i32, ptr %".14", i64 %".83"
+  %".85" = load i32, ptr %".84", align 4
+  %".86" = icmp slt i32 %".85", 0
+  %".87" = sext i32 %".85" to i64
+  %".88" = getelementptr inbounds float, ptr %".58", i64 %".87"
+  %".89" = select  i1 %".86", ptr %".8", ptr %".88"
+  %".90" = add i64 %".76", %".78"
+  %".91" = mul i64 %".90", 5
+  %".92" = mul i64 %".91", 4
+  %".93" = getelementptr inbounds float, ptr %".10", i64 %".92"
+  %".94" = mul i64 0, 4
+  %".95" = getelementptr inbounds float, ptr %".93", i64 %".94"
+  %".96" = load <4 x float>, ptr %".95", align 4
+  %".97" = getelementptr inbounds float, ptr %".89", i64 0
+  %".98" = load float, ptr %".97", align 4
+  %".99" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".98", i32 0
+  %".100" = shufflevector <4 x float> %".99", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
+  %".101" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".100", <4 x float> %".96", <4 x float> %".79")
+  %".102" = mul i64 1, 4
+  %".103" = getelementptr inbounds float, ptr %".93", i64 %".102"
+  %".104" = load <4 x float>, ptr %".103", align 4
+  %".105" = getelementptr inbounds float, ptr %".89", i64 1
+  %".106" = load float, ptr %".105", align 4
+  %".107" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".106", i32 0
+  %".108" = shufflevector <4 x float> %".107", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
+  %".109" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".108", <4 x float> %".104", <4 x float> %".101")
+  %".110" = mul i64 2, 4
+  %".111" = getelementptr inbounds float, ptr %".93", i64 %".110"
+  %".112" = load <4 x float>, ptr %".111", align 4
+  %".113" = getelementptr inbounds float, ptr %".89", i64 2
+  %".114" = load float, ptr %".113", align 4
+  %".115" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".114", i32 0
+  %".116" = shufflevector <4 x float> %".115", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
+  %".117" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".116", <4 x float> %".112", <4 x float> %".109")
+  %".118" = mul i64 3, 4
+  %".119" = getelementptr inbounds float, ptr %".93", i64 %".118"
+  %".120" = load <4 x float>, ptr %".119", align 4
+  %".121" = getelementptr inbounds float, ptr %".89", i64 3
+  %".122" = load float, ptr %".121", align 4
+  %".123" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".122", i32 0
+  %".124" = shufflevector <4 x float> %".123", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
+  %".125" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".124", <4 x float> %".120", <4 x float> %".117")
+  %".126" = mul i64 4, 4
+  %".127" = getelementptr inbounds float, ptr %".93", i64 %".126"
+  %".128" = load <4 x float>, ptr %".127", align 4
+  %".129" = getelementptr inbounds float, ptr %".89", i64 4
+  %".130" = load float, ptr %".129", align 4
+  %".131" = insertelement <4 x float> <float undef, float undef, float undef, float undef>, float %".130", i32 0
+  %".132" = shufflevector <4 x float> %".131", <4 x float> <float undef, float undef, float undef, float undef>, <4 x i32> <i32 0, i32 0, i32 0, i32 0>
+  %".133" = call <4 x float> @"llvm.fmuladd.v4f32"(<4 x float> %".132", <4 x float> %".128", <4 x float> %".125")
+  %".134" = add i64 %".78", 1
   br label %"loop.2"
 after.2:
-  %".138" = mul i64 %".68", 4
-  %".139" = mul i64 %".49", 4
-  %".140" = add i64 %".139", %".138"
-  %".141" = icmp slt i64 %".72", %".53"
-  br i1 %".141", label %"then", label %"after.3"
+  %".136" = mul i64 %".66", 4
+  %".137" = mul i64 %".47", 4
+  %".138" = add i64 %".137", %".136"
+  %".139" = icmp slt i64 %".70", %".51"
+  br i1 %".139", label %"then", label %"after.3"
 then:
-  %".143" = udiv i64 %".72", 1
-  %".144" = sub i64 %".72", %".143"
-  %".145" = getelementptr inbounds i32, ptr %".16", i64 %".143"
-  %".146" = load i32, ptr %".145", align 4
-  %".147" = sext i32 %".146" to i64
-  %".148" = add i64 %".63", %".147"
-  %".149" = add i64 %".148", %".138"
-  %".150" = getelementptr inbounds float, ptr %".12", i64 %".149"
-  store <4 x float> %".81", ptr %".150", align 4
+  %".141" = udiv i64 %".70", 1
+  %".142" = sub i64 %".70", %".141"
+  %".143" = getelementptr inbounds i32, ptr %".16", i64 %".141"
+  %".144" = load i32, ptr %".143", align 4
+  %".145" = sext i32 %".144" to i64
+  %".146" = add i64 %".61", %".145"
+  %".147" = add i64 %".146", %".136"
+  %".148" = getelementptr inbounds float, ptr %".12", i64 %".147"
+  store <4 x float> %".79", ptr %".148", align 4
   br label %"after.3"
 after.3:
-  %".153" = add i64 %".72", 1
+  %".151" = add i64 %".70", 1
   br label %"loop.1"
 }
 

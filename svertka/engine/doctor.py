@@ -182,7 +182,7 @@ def _cases() -> list[_Case]:
         spec.windows(2, 3, 1, "same", mode="reflect"), 1, spec.Activation("relu"), spec.windows(2, 2, 2)
     )
     return [
-        _Case(spec.Convolution(window), (2, 9, 9, 8), ((7, 9, 3, 3), (7,))),
+        _Case(spec.Convolution(window), (2, 40, 9, 8), ((7, 40, 3, 3), (7,))),
         _Case(spec.Convolution(window), (2, 3, 9, 8), ((7, 3, 3, 3), (7,))),
         _Case(spec.Convolution(window, 6), (2, 6, 9, 8), ((6, 1, 3, 3), (6,))),
         _Case(pooled, (2, 5, 9, 8), ((7, 5, 3, 3), (7,))),

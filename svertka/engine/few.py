@@ -55,7 +55,7 @@ def prepare_few(
     apart = x.is_contiguous() and x.shape[1] > 1
     along = operation.windows[-1]
     kernel = Few(x.shape[1], shape[1], along.size, along.stride, epilogue, pool, apart, not (last or either))
-    question = (kernel, host(), shape[-1])
+    question = (kernel, host(), math.prod(window.size for window in operation.windows[:-1]), shape[-1])
     schedule = schedule or schedule_for(*question)
     lines = _Lines(operation, x, kernel, schedule, conv_size)
     if not lines.fit:
@@ -172,7 +172,7 @@ class Runner:
         self, question: Any, schedule: FewSchedule, lines: _Lines, x: Tensor, shape: tuple[int, ...], last: bool
     ) -> None:
         self.question = question
-        kernel, target, _ = question
+        kernel, target, *_ = question
         self.shape, self.last, self.lines = shape, last, lines
         self.as_is = kernel.apart or neighbours(x)
         tasks, taps = len(lines.lines), lines.read.shape[-1]

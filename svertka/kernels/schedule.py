@@ -13,6 +13,7 @@ _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
 _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
 _PAGES = 8192  # pixels of a plane from which on it has so many pages that finding them costs
 _TILES_MEASURED = 4
+_FAR = 1.1  # so much longer a tile takes whose weights come from the L2
 _LINES = 384  # pixels of a task of lines, whose sums stay in the cache
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
@@ -27,12 +28,17 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSc
     return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels)
 
 
-def choose_few(spec: Few, target: Target, places: int) -> FewSchedule:
-    """The schedule of a convolution of few channels, whose output has so many places (of pooling windows) in a line."""
-    return candidates_few(spec, target, places)[0]
+def choose_few(spec: Few, target: Target, taps: int, places: int) -> FewSchedule:
+    """The schedule of a convolution of few channels.
+
+    Args:
+        taps: of a window on the axes other than the last.
+        places: of an output's line; pooling windows, if they are pooled.
+    """
+    return candidates_few(spec, target, taps, places)[0]
 
 
-def candidates_few(spec: Few, target: Target, places: int) -> list[FewSchedule]:
+def candidates_few(spec: Few, target: Target, taps: int, places: int) -> list[FewSchedule]:
     """The schedules worth measuring, the rules' choice first: other register tiles."""
     tiles = [
         (count, vectors)
@@ -44,7 +50,9 @@ def candidates_few(spec: Few, target: Target, places: int) -> list[FewSchedule]:
     def cost(tile: tuple[int, int]) -> float:
         count, vectors = tile
         turns = -(-places * spec.pooled // count) * -(-spec.outputs // (vectors * target.lanes))
-        return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.1 * (count + vectors) + 1.5)
+        far = 4 * taps * spec.row * spec.inputs * vectors * target.lanes > target.l1  # the weights, for each tile
+        numbers = max(count * vectors, count + vectors, _IN_FLIGHT) * (_FAR if far else 1.0)
+        return turns * (numbers + 0.1 * (count + vectors) + 1.5)
 
     best = sorted(tiles, key=cost)[:_TILES_MEASURED] or [(spec.pooled, 1)]
     return [FewSchedule(count, vectors, max(_LINES // count, 1)) for count, vectors in best]

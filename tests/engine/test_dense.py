@@ -111,7 +111,9 @@ def test_a_linear_layer_is_a_convolution_with_no_axes(batch):
 
 @pytest.mark.parametrize("images", (1, 3))
 def test_small_images_are_one_to_the_kernel(images):
-    check(spec.Convolution(spec.windows(2, 3, 1, 1)), numbers(0, images, 40, 4, 4), numbers(1, 20, 40, 3, 3), None, None)
+    check(
+        spec.Convolution(spec.windows(2, 3, 1, 1)), numbers(0, images, 40, 4, 4), numbers(1, 20, 40, 3, 3), None, None
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)

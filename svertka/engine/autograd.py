@@ -5,125 +5,106 @@ What asks for gradients of gradients gets the gradient composed of torch's opera
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from svertka import portable, spec
-from svertka.engine import dense_gradients, pool_gradients, pools
+from svertka.engine import dense_gradients, pool_gradients
+from svertka.engine.dispatch import unfit
+from svertka.engine.report import PORTABLE, Call, tally
+from svertka.engine.step import Saved, Step
 
-_REMEMBERED = 4096
-_prepared: OrderedDict[Any, tuple[Any, Any]] = OrderedDict()
+
+@dataclass(frozen=True)
+class Gradient:
+    """How the kernels give the gradients of a kind of operation.
+
+    Args:
+        prepare: `prepare(operation, x, *tensors, **options)` gives a Step, or a string: why the kernels can't do it.
+            Of the tensors it looks at shapes and strides alone.
+        automatic: the engine "auto" uses it, too, as it is faster than torch's wherever it was measured.
+    """
+
+    prepare: Callable[..., Step | str]
+    automatic: bool = False
 
 
-def differentiable(operation: Any, x: Tensor, *tensors: Tensor | None) -> str:
-    """Why the kernels can't give the gradient of a call; "" if they can."""
-    if type(operation) in (spec.MaxPool, spec.AveragePool):
-        return ""
-    if not isinstance(operation, spec.Convolution):
+GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
+    spec.Convolution: Gradient(dense_gradients.prepare_step),
+    spec.MaxPool: Gradient(pool_gradients.prepare_maximum),
+    spec.AveragePool: Gradient(pool_gradients.prepare_average),
+}
+
+
+def automatic(operation: spec.Operation[Any]) -> bool:
+    """Whether the engine "auto" lets the kernels do what needs gradients."""
+    gradient = GRADIENTS.get(type(operation))
+    return gradient is not None and gradient.automatic
+
+
+def prepare(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
+    """A runner like those of `dispatch.PREPARE`, through which gradients flow, or why there is none."""
+    gradient = GRADIENTS.get(type(operation))
+    if gradient is None:
         return "it needs gradients, which torch computes"
-    weight = tensors[0]
-    if weight is None or 1 < operation.groups == x.shape[1]:
-        return "it needs gradients of a depthwise convolution, which torch computes"
-    return ""
+    step = gradient.prepare(operation, x, *tensors, **options)
+    return step if isinstance(step, str) else _Differentiable(operation, step)
 
 
-def apply(runner: Any, operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
-    """The operation by its runner, such that gradients flow."""
-    if isinstance(operation, spec.Convolution):
-        return _Convolution.apply(runner, operation, x, *tensors)  # type: ignore[no-untyped-call]
-    if isinstance(operation, spec.AveragePool):
-        return _Average.apply(runner, operation, x)  # type: ignore[no-untyped-call]
-    y, places = _Maximum.apply(operation, x)  # type: ignore[no-untyped-call]
-    return (y, places) if options.get("return_indices") else y
+class _Differentiable:
+    """A step as a function of tensors."""
+
+    def __init__(self, operation: Any, step: Step) -> None:
+        self.operation, self.step, self.detail = operation, step, step.detail
+
+    def __call__(self, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
+        return _Function.apply(self, options, x, *tensors)  # type: ignore[no-untyped-call]
 
 
-def _remembered(key: Any, operation: Any, build: Any) -> Any:
-    """What `build` gives, once for each key; the operation is held, so that its id stays its own."""
-    found = _prepared.get(key)
-    if found is None:
-        found = _prepared[key] = (build(), operation)
-        if len(_prepared) > _REMEMBERED:
-            _prepared.popitem(last=False)
-    return found[0]
-
-
-class _Convolution(torch.autograd.Function):
+class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, runner: Any, operation: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        ctx.operation = operation
-        ctx.save_for_backward(x, weight, bias)
-        return runner(x, weight, bias)  # type: ignore[no-any-return]
+    def forward(ctx: Any, does: _Differentiable, options: dict[str, Any], x: Tensor, *tensors: Tensor | None) -> Any:
+        results, kept = does.step.forward(x, *tensors, **options)
+        ctx.does, ctx.layout = does, (x.shape, x.stride())
+        ctx.save_for_backward(None if does.step.linear else x, *tensors, *kept)
+        if len(results) == 1:
+            return results[0]
+        ctx.mark_non_differentiable(*results[1:])
+        return results
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (dy,) = gradients
-        tensors, count = ctx.saved_tensors, len(ctx.needs_input_grad) - 2
-        needs = (*ctx.needs_input_grad[2:], False)[:3]
-        if torch.is_grad_enabled():
-            found = _by_torch(ctx.operation, tensors, needs, dy)
-        else:
-            found = _convolution_gradients(ctx.operation, tensors, needs, dy)
-        return None, None, *found[:count]
+        does, dy, needs = ctx.does, gradients[0], ctx.needs_input_grad[2:]
+        x, *rest = ctx.saved_tensors
+        tensors, kept = rest[: len(needs) - 1], rest[len(needs) - 1 :]
+        if x is None:
+            x = torch.empty_strided(*ctx.layout)
+        reason = _unfit(does.operation, dy, tensors)
+        if not reason:
+            return None, None, *does.step.backward(dy, Saved(needs, x, tensors, kept))
+        tally(Call(does.operation, tuple(x.shape), PORTABLE, reason)).count += 1
+        if does.step.linear:
+            x = x.zero_().requires_grad_()
+        return None, None, *_by_torch(does.operation, (x, *tensors), needs, dy)
 
 
-def _convolution_gradients(operation: Any, tensors: Any, needs: Sequence[bool], dy: Tensor) -> list[Tensor | None]:
-    x, weight, _ = tensors
-
-    def runner(prepare: Any) -> Any:
-        key = (prepare, id(operation), x.shape, x.stride(), weight.shape, dy.stride())
-        return _remembered(key, operation, lambda: prepare(operation, x, weight, dy))
-
-    return [
-        runner(dense_gradients.prepare_input_gradient)(dy, weight) if needs[0] else None,
-        runner(dense_gradients.prepare_weight_gradient)(x, dy) if needs[1] else None,
-        dense_gradients.bias_gradient(dy) if needs[2] else None,
-    ]
-
-
-class _Maximum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, operation: Any, x: Tensor) -> Any:
-        key = (pools.prepare_pool, id(operation), x.shape, x.stride())
-        runner = _remembered(key, operation, lambda: pools.prepare_pool(operation, x, return_indices=True))
-        y, places = runner(x, return_indices=True)
-        ctx.operation = operation
-        ctx.save_for_backward(x, places)
-        ctx.mark_non_differentiable(places)
-        return y, places
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, places = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return None, *_by_torch(ctx.operation, (x,), (True,), gradients[0])
-        return None, _pool_gradient(ctx.operation, x)(gradients[0], places)
-
-
-class _Average(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, runner: Any, operation: Any, x: Tensor) -> Any:
-        ctx.operation, ctx.layout = operation, (x.shape, x.stride())
-        return runner(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        like = torch.empty_strided(*ctx.layout)
-        if torch.is_grad_enabled():  # the mean is linear: its gradient is the same everywhere
-            return None, None, *_by_torch(ctx.operation, (like.zero_().requires_grad_(),), (True,), gradients[0])
-        return None, None, _pool_gradient(ctx.operation, like)(gradients[0], None)
-
-
-def _pool_gradient(operation: Any, x: Tensor) -> Any:
-    key = (pool_gradients.prepare_pool_gradient, id(operation), x.shape, x.stride())
-    return _remembered(key, operation, lambda: pool_gradients.prepare_pool_gradient(operation, x))
+def _unfit(operation: Any, dy: Tensor, tensors: Sequence[Tensor | None]) -> str:
+    """Why the kernels can't give this gradient; "" if they can."""
+    if torch.is_grad_enabled():
+        return "it needs gradients of gradients"
+    if not torch._C._has_storage(dy):
+        return "gradients come in a batch"
+    return unfit(operation, dy, tensors)
 
 
 def _by_torch(operation: Any, tensors: Sequence[Tensor | None], needs: Sequence[bool], dy: Tensor) -> list[Any]:
-    y = portable.run(operation, *tensors)
-    wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need and tensor is not None]
-    gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    follow = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = portable.run(operation, *tensors)
+        wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need and tensor is not None]
+        gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=follow))
     return [next(gradients) if need else None for need in needs]

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine.dense import MOST, Part, Runner, phases
+from svertka.engine.dense import MOST, Part, Runner, phases, prepare_convolution
 from svertka.engine.few import FEW_CHANNELS
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
+from svertka.engine.step import Remembered, Saved, Step
 from svertka.kernels.dense import Dense
 from svertka.kernels.schedule import choose_weight_gradient
 from svertka.kernels.target import host
 from svertka.kernels.weight_gradient import WEIGHT_GRADIENT, WeightGradient
 from svertka.window import OUTSIDE
+
+
+def prepare_step(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Step | str:
+    """A convolution and its gradients, or why there are none."""
+    if 1 < operation.groups == x.shape[1]:
+        return "it needs gradients of a depthwise convolution, which torch computes"
+    runner = prepare_convolution(operation, x, weight, bias)
+    return runner if isinstance(runner, str) else _Step(operation, runner)
+
+
+class _Step(Step):
+    def __init__(self, operation: spec.Convolution, runner: Any) -> None:
+        self.operation, self.runner, self.detail = operation, runner, runner.detail
+        self.remembered = Remembered()
+
+    def forward(self, x: Tensor, *tensors: Tensor | None, **_: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        return (self.runner(x, *tensors),), []
+
+    def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
+        x, weight, needs = saved.x, saved.tensors[0], saved.needs
+
+        def runner(prepare: Any) -> Any:
+            return self.remembered((prepare, dy.stride()), lambda: prepare(self.operation, x, weight, dy))
+
+        found = [
+            runner(prepare_input_gradient)(dy, weight) if needs[0] else None,
+            runner(prepare_weight_gradient)(x, dy) if needs[1] else None,
+            bias_gradient(dy) if needs[2:] == (True,) else None,
+        ]
+        return found[: len(needs)]
 
 
 def prepare_input_gradient(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor) -> Any:

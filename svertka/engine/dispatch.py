@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -94,26 +94,23 @@ def using(name: str) -> Iterator[None]:
 def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]) -> Any:
     """The operation's result by a kernel, or NotImplemented; x is [N, C, *size]."""
     chosen = engine()
-    reason = "the portable engine was asked for" if chosen == "portable" else _unfit(operation, x, tensors)
+    reason = "the portable engine was asked for" if chosen == "portable" else unfit(operation, x, tensors)
     needed = not reason and torch.is_grad_enabled() and _needs_gradients(x, tensors)
-    if needed:  # in training steps torch's operations are no slower so far: kernels only where they are asked for
-        asked = chosen == "kernels"
-        reason = _autograd().differentiable(operation, x, *tensors) if asked else "it needs gradients"
+    if needed and chosen == "auto" and not _autograd().automatic(operation):
+        reason = "it needs gradients"
     if not reason:
         settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
-        key: tuple[Any, ...] = (id(operation), settings, x.shape, x.stride())
+        key: tuple[Any, ...] = (id(operation), needed, settings, x.shape, x.stride())
         for tensor in tensors:
             key += (None,) if tensor is None else (tensor.shape, tensor.stride())
         found = _runners.get(key)
         if found is None:
-            found = _runners[key] = _prepared(operation, x, tensors, options)
+            found = _runners[key] = _prepared(operation, needed, x, tensors, options)
             if len(_runners) > _REMEMBERED:
                 _runners.popitem(last=False)
         runner, _, entry = found
         if runner.__class__ is not str:
             entry.count += 1
-            if needed:
-                return _autograd().apply(runner, operation, x, *tensors, **options)
             return runner(x, *tensors, **options)
         reason = runner
     if chosen == "kernels":
@@ -130,7 +127,7 @@ def forget() -> None:
 def prepared() -> list[tuple[Any, Any, list[Any]]]:
     """What was prepared: (operation, runner or reason, random tensors like those it was prepared for)."""
     found = []
-    for (_, _, *layouts), (runner, operation, _) in list(_runners.items()):
+    for (_, _, _, *layouts), (runner, operation, _) in list(_runners.items()):
         tensors: list[Any] = []
         rest = iter(layouts)
         for shape in rest:
@@ -141,15 +138,15 @@ def prepared() -> list[tuple[Any, Any, list[Any]]]:
 
 def path(operation: Any, x: Tensor, *tensors: Tensor | None) -> Call:
     """Which path a call with these tensors takes, without making it."""
-    reason = "the portable engine was asked for" if engine() == "portable" else _unfit(operation, x, tensors)
+    reason = "the portable engine was asked for" if engine() == "portable" else unfit(operation, x, tensors)
     if reason:
         return Call(operation, tuple(x.shape), PORTABLE, reason)
-    return _prepared(operation, x, tensors, {})[2].call
+    return _prepared(operation, False, x, tensors, {})[2].call
 
 
-def _prepared(operation: Any, x: Tensor, tensors: Any, options: Any) -> tuple[Any, Any, Tally]:
+def _prepared(operation: Any, gradients: bool, x: Tensor, tensors: Any, options: Any) -> tuple[Any, Any, Tally]:
     """(runner or reason, the operation itself, so that its id stays its own, what to count)."""
-    prepare = PREPARE.get(type(operation))
+    prepare = _autograd().prepare if gradients else PREPARE.get(type(operation))
     runner = "there is no kernel for it" if prepare is None else prepare(operation, x, *tensors, **options)
     path, detail = (PORTABLE, runner) if isinstance(runner, str) else (KERNEL, runner.detail)
     call = Call(operation, tuple(x.shape), path, detail)
@@ -165,7 +162,7 @@ def _autograd() -> Any:
     return import_module("svertka.engine.autograd")
 
 
-def _unfit(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...]) -> str:
+def unfit(operation: Any, x: Tensor, tensors: Sequence[Tensor | None]) -> str:
     """Why the kernels can't take these tensors; "" if they can."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return "it is being traced"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,51 @@ from svertka import spec
 from svertka import window as geometry
 from svertka.engine.launch import Launch, address
 from svertka.engine.layout import CHANNELS_LAST, channels_last, empty
-from svertka.engine.pools import counts_of
+from svertka.engine.pools import counts_of, prepare_pool
+from svertka.engine.step import Saved, Step
 from svertka.kernels.pool_gradient import POOL_GRADIENT, PoolGradient, PoolGradientSchedule
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE
 
 _TASK = 1 << 16  # numbers of dx in a task, about
+
+
+def prepare_maximum(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) -> Step | str:
+    """A maximum pooling and its gradient, or why there is none."""
+    runner = prepare_pool(operation, x, return_indices=True)
+    return runner if isinstance(runner, str) else _Maximum(runner, prepare_pool_gradient(operation, x), return_indices)
+
+
+def prepare_average(operation: spec.AveragePool, x: Tensor) -> Step | str:
+    """An average pooling and its gradient, or why there is none."""
+    runner = prepare_pool(operation, x)
+    return runner if isinstance(runner, str) else _Average(runner, prepare_pool_gradient(operation, x))
+
+
+class _Maximum(Step):
+    def __init__(self, runner: Any, gradient: Any, return_indices: bool) -> None:
+        self.runner, self.gradient, self.return_indices = runner, gradient, return_indices
+        self.detail = runner.detail
+
+    def forward(self, x: Tensor, *_: Tensor | None, **__: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        y, places = self.runner(x, return_indices=True)
+        return ((y, places) if self.return_indices else (y,)), [places]
+
+    def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
+        return [self.gradient(dy, saved.kept[0])]
+
+
+class _Average(Step):
+    linear = True
+
+    def __init__(self, runner: Any, gradient: Any) -> None:
+        self.runner, self.gradient, self.detail = runner, gradient, runner.detail
+
+    def forward(self, x: Tensor, *_: Tensor | None, **__: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        return (self.runner(x),), []
+
+    def backward(self, dy: Tensor, _: Saved) -> Sequence[Tensor | None]:
+        return [self.gradient(dy, None)]
 
 
 def prepare_pool_gradient(operation: spec.MaxPool | spec.AveragePool, x: Tensor) -> Any:

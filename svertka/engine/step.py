@@ -1,0 +1,65 @@
+"""Steps: an operation and its gradients on inputs of one shape, by kernels."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What is known of the forward step.
+
+    Args:
+        needs: which of x and the tensors need gradients.
+        x, tensors: as they were; of a `linear` step x has its layout, but no numbers.
+        kept: by `forward`.
+    """
+
+    needs: Sequence[bool]
+    x: Tensor
+    tensors: Sequence[Tensor | None]
+    kept: Sequence[Tensor]
+
+
+class Step:
+    """What a differentiable operation does forward and backward; the subclasses are the kinds of operations.
+
+    `detail` is for the report. `linear`: the gradients don't depend on x, of which no more than the layout is kept.
+    """
+
+    detail: str
+    linear: ClassVar[bool] = False
+
+    def forward(self, x: Tensor, *tensors: Tensor | None, **options: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """(the results, of which the first alone has gradients; what to keep for `backward`)."""
+        raise NotImplementedError
+
+    def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
+        """The gradients to x and to the tensors; of those that aren't needed any value will do.
+
+        Args:
+            dy: the first result's gradient, in any layout.
+        """
+        raise NotImplementedError
+
+
+class Remembered:
+    """What was built for each of the latest layouts that gradients came in."""
+
+    def __init__(self, most: int = 16) -> None:
+        self._found: OrderedDict[Any, Any] = OrderedDict()
+        self._most = most
+
+    def __call__(self, key: Any, build: Callable[[], Any]) -> Any:
+        """`build()`, once for each key."""
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = build()
+            if len(self._found) > self._most:
+                self._found.popitem(last=False)
+        return found

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+import svertka
+from svertka import functional
+from svertka.engine import autograd
+from svertka.engine.report import report
+
+
+@pytest.fixture
+def x():
+    torch.manual_seed(0)
+    return torch.randn(2, 3, 6, 6, requires_grad=True)
+
+
+def reasons(call):
+    report(reset=True)
+    call()
+    return [(found.path, found.detail) for found in report(reset=True)]
+
+
+def test_gradients_of_gradients_are_reported(x):
+    def twice():
+        with svertka.using("kernels"):
+            y = functional.max_pool2d(x, 2)
+            (dx,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+            dx.square().sum().backward()
+
+    (forward, _), second = reasons(twice)
+    assert forward == "kernel"
+    assert second == ("portable", "it needs gradients of gradients")
+
+
+@pytest.mark.parametrize("pool", (functional.max_pool2d, functional.avg_pool2d))
+def test_gradients_in_a_batch_are_torchs(x, pool):
+    directions = torch.randn(4, 2, 3, 3, 3)
+
+    def jacobian(engine):
+        with svertka.using(engine):
+            y = pool(x, 2)
+            return torch.autograd.grad(y, x, directions, is_grads_batched=True)[0]
+
+    expected = jacobian("portable")
+    assert ("portable", "gradients come in a batch") in reasons(lambda: jacobian("kernels"))
+    torch.testing.assert_close(jacobian("kernels"), expected)
+
+
+def test_each_kind_is_switched_on_by_itself(x, monkeypatch):
+    for automatic, path in ((False, "portable"), (True, "kernel")):
+        for kind, gradient in list(autograd.GRADIENTS.items()):
+            monkeypatch.setitem(autograd.GRADIENTS, kind, autograd.Gradient(gradient.prepare, automatic))
+        assert reasons(lambda: functional.max_pool2d(x, 2))[0][0] == path
+
+
+def test_indices_have_no_gradient(x):
+    with svertka.using("kernels"):
+        y, places = functional.max_pool2d(x, 2, return_indices=True)
+        assert y.requires_grad
+        assert not places.requires_grad
+        y.sum().backward()
+    assert x.grad.sum() == y.numel()

@@ -34,7 +34,7 @@ class Gradient:
 
 
 GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
-    spec.Convolution: Gradient(dense_gradients.prepare_step),
+    spec.Convolution: Gradient(dense_gradients.prepare_convolution_step),
     spec.MaxPool: Gradient(pool_gradients.prepare_maximum),
     spec.AveragePool: Gradient(pool_gradients.prepare_average),
 }

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
 from svertka.engine.dense import MOST, Part, Runner, phases, prepare_convolution
-from svertka.engine.few import FEW_CHANNELS
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
+from svertka.engine.packing import Packing, changing, same, weight_order
 from svertka.engine.step import Remembered, Saved, Step
 from svertka.kernels.dense import Dense
 from svertka.kernels.schedule import choose_weight_gradient
@@ -22,34 +22,56 @@ from svertka.kernels.weight_gradient import WEIGHT_GRADIENT, WeightGradient
 from svertka.window import OUTSIDE
 
 
-def prepare_step(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Step | str:
+def prepare_convolution_step(
+    operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Step | str:
     """A convolution and its gradients, or why there are none."""
     if 1 < operation.groups == x.shape[1]:
         return "it needs gradients of a depthwise convolution, which torch computes"
     runner = prepare_convolution(operation, x, weight, bias)
-    return runner if isinstance(runner, str) else _Step(operation, runner)
+    return runner if isinstance(runner, str) else ConvolutionStep(operation, runner)
 
 
-class _Step(Step):
-    def __init__(self, operation: spec.Convolution, runner: Any) -> None:
+class ConvolutionStep(Step):
+    """A sum over windows, with its gradients to the input, the weight and the bias.
+
+    Subclasses say how an operation's are prepared: `input_gradient(x, weight, dy)` gives a function of (dy, weight), and
+    `weight_gradient(x, weight, dy, bias)` one of (x, dy) that gives a pair, the bias' gradient only if asked for.
+    """
+
+    def __init__(self, operation: Any, runner: Any) -> None:
         self.operation, self.runner, self.detail = operation, runner, runner.detail
         self.remembered = Remembered()
 
+    def input_gradient(self, x: Tensor, weight: Tensor, dy: Tensor) -> Any:
+        """See the class."""
+        return prepare_input_gradient(self.operation, x, weight, dy)
+
+    def weight_gradient(self, x: Tensor, weight: Tensor, dy: Tensor, bias: bool) -> Any:
+        """See the class."""
+        return prepare_weight_gradient(self.operation, x, weight, dy, bias)
+
     def forward(self, x: Tensor, *tensors: Tensor | None, **_: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-        return (self.runner(x, *tensors),), []
+        with changing():
+            return (self.runner(x, *tensors),), []
 
     def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
-        x, weight, needs = saved.x, saved.tensors[0], saved.needs
-
-        def runner(prepare: Any) -> Any:
-            return self.remembered((prepare, dy.stride()), lambda: prepare(self.operation, x, weight, dy))
-
-        found = [
-            runner(prepare_input_gradient)(dy, weight) if needs[0] else None,
-            runner(prepare_weight_gradient)(x, dy) if needs[1] else None,
-            bias_gradient(dy) if needs[2:] == (True,) else None,
-        ]
-        return found[: len(needs)]
+        x, weight = saved.x, saved.tensors[0]
+        assert weight is not None
+        needed, needs_weight, needs_bias = (*saved.needs, False)[:3]
+        dx = dw = db = None
+        if needed:
+            run = self.remembered(("x", dy.stride()), lambda: self.input_gradient(x, weight, dy))
+            with changing():
+                dx = run(dy, weight)
+        if needs_weight:
+            run = self.remembered(
+                ("weight", dy.stride(), needs_bias), lambda: self.weight_gradient(x, weight, dy, needs_bias)
+            )
+            dw, db = run(x, dy)
+        if needs_bias and db is None:
+            db = dy.sum((0, *range(2, dy.ndim)))
+        return [dx, dw, db][: len(saved.needs)]
 
 
 def prepare_input_gradient(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor) -> Any:
@@ -75,90 +97,95 @@ def prepare_input_gradient(operation: spec.Convolution, x: Tensor, weight: Tenso
     return Runner(kernel, parts, dy, tuple(x.shape), last, groups=operation.groups, transposed=True)
 
 
-def prepare_weight_gradient(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor) -> Any:
-    """A runner of (x, dy) → dw, shaped like the weight, or why there is none."""
+def prepare_weight_gradient(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor, bias: bool) -> Any:
+    """A runner of (x, dy) → (dw, db), shaped like the weight and its bias, or why there is none.
+
+    Without `bias` db is None.
+    """
     if max(x[0].numel(), dy[0].numel()) >= MOST:
         return "an image has more numbers than a table can count"
-    return _WeightGradient(operation, x, weight, dy)
+    sources = geometry.sources(operation.windows, x.shape[2:])
+    sources = sources.reshape(-1, sources.shape[-1])
+    return WeightGradientRunner(operation, sources, x, weight, dy, bias)
 
 
-class _WeightGradient:
-    def __init__(self, operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor) -> None:
+class WeightGradientRunner:
+    """The gradient to the weight of a sum over the places that an index map tells.
+
+    Args:
+        operation: its windows and groups.
+        sources: int64 [places of dy, taps].
+        x, weight, dy: tensors like those that come.
+        bias: whether that gradient is wanted, too.
+        transposed: the weight is [channels of x, channels of dy / groups, *kernel_size].
+    """
+
+    def __init__(
+        self,
+        operation: Any,
+        sources: Any,
+        x: Tensor,
+        weight: Tensor,
+        dy: Tensor,
+        bias: bool,
+        transposed: bool = False,
+    ) -> None:
         target, groups, windows = host(), operation.groups, operation.windows
-        self.shape = tuple(weight.shape)
-        self.runs = ""
-        outputs, inputs = weight.shape[0] // groups, weight.shape[1]
-        sources = geometry.sources(windows, x.shape[2:])
+        self.bias, self.like = bias, (weight.shape, weight.stride())
+        outputs, inputs = dy.shape[1] // groups, x.shape[1] // groups
         taps = sources.shape[-1]
-        sources = sources.reshape(-1, taps)
-        if windows and groups == 1 and inputs < FEW_CHANNELS and windows[-1].size > 1 and windows[-1].dilation == 1:
-            self.runs = "last" if channels_last(x) or not x.is_contiguous() else "first"
-            plane = math.prod(x.shape[2:]) if self.runs == "first" else 0
-            self.table = run_tables(sources, windows[-1].size, inputs, plane, 1, 1)
-            taps = len(self.table.offsets)
-            inputs = weight[0].numel() // taps
+        runs = bool(windows) and groups == 1 and inputs < _FEW and not transposed
+        if runs and windows[-1].size > 1 and windows[-1].dilation == 1:
+            table = run_tables(sources, windows[-1].size, inputs, 0, 1, 1)
+            taps, inputs = taps // windows[-1].size, inputs * windows[-1].size
         else:
-            self.table = tables(sources, None, x.shape[1], 1, 1)
-        kernel = WeightGradient(inputs, outputs, dy.shape[1], bool(self.runs))
-        schedule = choose_weight_gradient(kernel, target)
-        self.width = schedule.vectors * target.lanes
-        self.blocks = -(-outputs // self.width)
-        self.groups, self.taps, self.inputs = groups, taps, inputs
-        task_taps = max(1, min(taps, target.l2 // 2 // (4 * inputs * self.width)))
+            runs, table = False, tables(sources, None, x.shape[1], 1, 1)
+        self.table = table
+        kernel = WeightGradient(inputs, outputs, dy.shape[1], runs, bias)
+        schedule = choose_weight_gradient(kernel, target, taps)
+        width = schedule.vectors * target.lanes
+        blocks = -(-outputs // width)
+        task_taps = max(1, min(taps, target.l2 // 2 // (4 * inputs * width)))
         tap_tasks = -(-taps // task_taps)
         places = x.shape[0] * len(sources)
-        apart = groups * self.blocks * tap_tasks
+        apart = groups * blocks * tap_tasks
         split_size = max(-(-places // max(_TASKS // apart, 1)), _LEAST)
-        self.splits = -(-places // split_size)
+        splits = -(-places // split_size)
         self.zeros = constant_line(max(inputs, 16))
+        packing = same(Packing(groups, blocks, width, tuple(range(taps)), transposed, runs))
+        self.order = weight_order(packing, *self.like)
+        self.unpack = self.order.unpacking(splits, bias)
+        self.room = splits * self.order.room(bias)
         self.launch = Launch(
             WEIGHT_GRADIENT,
             kernel,
             schedule,
-            self.splits * apart,
+            splits * apart,
             pixels=len(sources),
             images=x.shape[0],
             x_image=x[0].numel(),
-            dy_image=dy[0].numel(),
             taps=taps,
             task_taps=task_taps,
             tap_tasks=tap_tasks,
             groups=groups,
             split_size=split_size,
-            stored_pixels=self.table.offsets.shape[1],
+            stored_pixels=table.offsets.shape[1],
         )
         self.detail = f"weight gradient, tile of {schedule.inputs} inputs × {schedule.vectors} vectors"
 
-    def __call__(self, x: Tensor, dy: Tensor) -> Tensor:
-        x = x if self.runs == "first" else with_channels_last(x, "x")
-        dy = with_channels_last(dy, "residual")
-        packed = (self.groups, self.blocks, self.taps, self.inputs, self.width)
-        sums = scratch_floats(self.splits * math.prod(packed), "y").view(self.splits, *packed)
+    def __call__(self, x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, dy = with_channels_last(x, "x"), with_channels_last(dy, "residual")
+        sums = scratch_floats(self.room, "y")
         self.launch(
             address(x), address(self.zeros), address(dy), address(sums), address(self.table.offsets),
             address(self.table.gathers),
         )  # fmt: skip
-        total = sums[0]
-        for part in sums[1:]:  # in order, whoever computed them
-            total += part
-        return self._unpacked(total)
-
-    def _unpacked(self, dw: Tensor) -> Tensor:
-        outputs = self.shape[0] // self.groups
-        dw = dw.permute(0, 1, 4, 3, 2).reshape(self.groups, self.blocks * self.width, self.inputs, self.taps)
-        dw = dw[:, :outputs].reshape(self.shape[0], self.inputs, self.taps)
-        row = self.shape[-1] if len(self.shape) > 2 else 1
-        if self.runs == "first":  # taps [channels, rows], inputs [row]
-            dw = dw.transpose(1, 2)
-        elif self.runs == "last":  # taps [rows], inputs [row, channels]
-            dw = dw.reshape(self.shape[0], row, self.shape[1], self.taps).permute(0, 2, 3, 1)
-        return dw.reshape(self.shape)
+        dw = torch.empty_strided(*self.like)
+        db = torch.empty(dy.shape[1]) if self.bias else None
+        self.unpack(address(dw), address(sums), *self.order.addresses, address(db))
+        return dw, db
 
 
 _TASKS = 16  # into so many at least, if there is enough to do
 _LEAST = 256  # places of a split
-
-
-def bias_gradient(dy: Tensor) -> Tensor:
-    """Σ dy over all but the channels."""
-    return dy.sum((0, *range(2, dy.ndim)))
+_FEW = 8  # fewer channels than these are few

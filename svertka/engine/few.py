@@ -84,16 +84,21 @@ class _Lines:
         windows = schedule.pixels // kernel.pooled
         most = schedule.tiles * windows
         self.chunk_places, self.task_lines = min(self.places, most), 1
-        while not self._fits() and self.chunk_places > windows:
+        while not (fit := self._fits()) and self.chunk_places > windows:
             self.chunk_places = max(-(-self.chunk_places // (2 * windows)) * windows, windows)
-        self.fit = self.places >= windows and self._fits()
+            if self.chunk_places == windows:
+                fit = self._fits()
+                break
+        self.fit = fit and self.places >= windows
         if not self.fit:
             return
         self.chunks = -(-self.places // self.chunk_places)
-        if self.chunks == 1:
-            self.task_lines = max(min(-(-self.count * x.shape[0] // _TASKS), most // self.places, self.count), 1)
-            while not self._fits():  # one line does
-                self.task_lines = self.task_lines * 3 // 4
+        wanted = -(-self.count * x.shape[0] // _TASKS)
+        while self.chunks == 1 and self.task_lines < min(wanted, most // self.places, self.count):
+            self.task_lines += 1
+            if not self._fits():
+                self.task_lines -= 1
+                break
         line_step = x.shape[-1] * (1 if kernel.apart else kernel.inputs)
         self.lines, self.rows = self._slots(line_step)
         self.positions = self._positions(x.shape[-1])

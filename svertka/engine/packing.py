@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from svertka.engine.launch import Launch
+from svertka.engine.launch import Launch, address
+from svertka.engine.layout import scratch_floats
 from svertka.kernels.compare import COMPARE, LINE
+from svertka.kernels.target import host
+from svertka.kernels.weights import PACK, UNPACK, Weights
 
 
 @dataclass(frozen=True)
@@ -40,23 +47,81 @@ class Packing:
         """The packing of what has one number for each output channel, such as the bias."""
         return same(Packing(self.groups, self.blocks, self.width, (), line=True))
 
-    def __call__(self, weight: Tensor) -> Tensor:
-        room = self.blocks * self.width
+    def __call__(self, weight: Tensor, slot: str = "") -> Tensor:
+        """The packed weight; with a `slot` it lies in `scratch`, and lives no longer than the call."""
         if self.line:
-            line = weight.new_zeros(self.groups, room)
+            line = weight.new_zeros(self.groups, self.blocks * self.width)
             line[:, : weight.numel() // self.groups] = weight.view(self.groups, -1)
             return line
-        if self.runs:
-            weight = weight.movedim(1, -1)
-            weight = weight.reshape(weight.shape[0], -1, weight.shape[-2] * weight.shape[-1]).transpose(1, 2)
-        weight = weight.reshape(self.groups, weight.shape[0] // self.groups, weight.shape[1], -1)
-        weight = weight.transpose(1, 2) if self.transposed else weight
-        if self.taps != tuple(range(weight.shape[3])):
-            weight = weight[..., list(self.taps)]
-        outputs, inputs = weight.shape[1:3]
-        padded = weight.new_zeros(self.groups, room, inputs, len(self.taps))
-        padded[:, :outputs] = weight
-        return padded.view(self.groups, self.blocks, self.width, inputs, -1).permute(0, 1, 4, 3, 2).contiguous()
+        order = weight_order(self, weight.shape, weight.stride())
+        room = self.groups * self.blocks * order.count * self.width
+        packed = scratch_floats(room, slot) if slot else torch.empty(room)
+        order.pack(address(weight), address(packed), *order.addresses)
+        return packed
+
+
+class WeightOrder:
+    """Where the numbers of a weight with these strides stand in a packing, see `kernels.weights`."""
+
+    def __init__(self, packing: Packing, shape: Sequence[int], strides: Sequence[int]) -> None:
+        places = sum(
+            np.arange(n).reshape(-1, *[1] * (len(shape) - 1 - axis)) * step
+            for axis, (n, step) in enumerate(zip(shape, strides, strict=True))
+        )
+        if packing.runs:
+            places = np.moveaxis(places, 1, -1)
+            places = places.reshape(shape[0], -1, shape[-1] * shape[1]).swapaxes(1, 2)
+            places = places.reshape(packing.groups, shape[0], -1, places.shape[-1])
+        else:
+            places = places.reshape(packing.groups, shape[0] // packing.groups, shape[1], -1)
+        places = (places.swapaxes(1, 2) if packing.transposed else places)[..., list(packing.taps)]
+        line = places[0, 0].T.reshape(-1) if places.size else np.zeros(0, np.int64)
+        rows = np.argsort(line, kind="stable")
+        self.packing, self.count = packing, len(line)
+        self.tables = torch.from_numpy(line[rows].astype(np.int32)), torch.from_numpy(rows.astype(np.int32))
+        self.addresses = tuple(address(table) for table in self.tables)
+        self._step = int(places[0, 1, 0, 0] - places[0, 0, 0, 0]) if self.count and places.shape[1] > 1 else 1
+        parts = max(1, min(-(-_PACKED_TASKS // (packing.groups * packing.blocks)), self.count // _LEAST))
+        part = -(-self.count // parts)
+        self._tasks = packing.groups * packing.blocks * parts
+        self._numbers = {
+            "blocks": packing.blocks,
+            "lines": places.shape[1],
+            "step": self._step,
+            "group_step": int(places[1].flat[0] - places[0].flat[0]) if self.count and packing.groups > 1 else 0,
+            "count": self.count,
+            "part": part,
+            "parts": parts,
+        }
+        self.pack = Launch(PACK, self._spec(False), None, self._tasks, **self._numbers)
+
+    def _spec(self, bias: bool) -> Weights:
+        return Weights(self._step == 1, self.packing.width // host().lanes, bias)
+
+    def unpacking(self, splits: int, bias: bool) -> Launch:
+        """The launch that adds up so many packed gradients, each of `room(bias)` numbers, to one of the weight."""
+        return Launch(
+            UNPACK,
+            self._spec(bias),
+            None,
+            self._tasks,
+            **self._numbers,
+            splits=splits,
+            split_step=self.room(bias),
+        )
+
+    def room(self, bias: bool) -> int:
+        """Numbers of a packed gradient."""
+        return self.packing.groups * self.packing.blocks * (self.count + bias) * self.packing.width
+
+
+_PACKED_TASKS, _LEAST = 16, 64
+
+
+@lru_cache(maxsize=1024)
+def weight_order(packing: Packing, shape: Sequence[int], strides: Sequence[int]) -> WeightOrder:
+    """The order of weights of one shape."""
+    return WeightOrder(packing, shape, strides)
 
 
 _packings: dict[Packing, Packing] = {}
@@ -118,7 +183,13 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
 
     Changes that torch counts are noticed, and so are the steps of torch's optimizers. For edits through `.data`, which
     are neither, it is compared with a copy: all of it up to COMPARED numbers, else PROBED lines, evenly spread.
+    Within `changing` it is packed anew.
     """
+    if getattr(_training, "now", False):
+        if isinstance(pack, Packing) and not pack.line:
+            return pack(weight.detach(), "packed")
+        room = pack.groups * pack.blocks * pack.width if isinstance(pack, Packing) else 0
+        return weight.detach() if room == weight.numel() else pack(weight.detach())  # type: ignore[no-any-return]
     key = (id(weight), id(pack))
     found = _packed.get(key)
     version = 0 if weight.is_inference() else weight._version
@@ -129,6 +200,20 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
         weakref.finalize(weight, _packed.pop, key, None)
     _packed[key] = found = _Kept(weight, pack, state)
     return found.packed
+
+
+_training = threading.local()
+
+
+@contextmanager
+def changing() -> Iterator[None]:
+    """Weights that are trained change with each step: here none is kept packed."""
+    before = getattr(_training, "now", False)
+    _training.now = True
+    try:
+        yield
+    finally:
+        _training.now = before
 
 
 def forget_weights() -> None:

@@ -58,21 +58,28 @@ def candidates_few(spec: Few, target: Target, taps: int, places: int) -> list[Fe
     return [FewSchedule(count, vectors, max(_LINES // count, 1)) for count, vectors in best]
 
 
-def choose_weight_gradient(spec: WeightGradient, target: Target) -> WeightGradientSchedule:
-    """The schedule of a convolution's gradient to its weights."""
+def choose_weight_gradient(spec: WeightGradient, target: Target, taps: int) -> WeightGradientSchedule:
+    """The schedule of a convolution's gradient to its weights.
+
+    Half cycles for one place: those of the tiles, and of reading x anew for each block if one tap is all that it's for.
+    """
     tiles = [
         (count, vectors)
         for vectors in range(1, min(-(-spec.outputs // target.lanes), 6) + 1)
         for count in range(1, min((target.registers - 1 - vectors) // vectors, spec.inputs, 13) + 1)
     ]
 
+    def turn(count: int, vectors: int) -> float:
+        return max(count * vectors, count + vectors, _IN_FLIGHT) + 0.1 * count + 0.5 * vectors + 2.5 if count else 0
+
     def cost(tile: tuple[int, int]) -> float:
         count, vectors = tile
-        turns = -(-spec.inputs // count) * -(-spec.outputs // (vectors * target.lanes))
-        return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.1 * (count + vectors) + 2.5)
+        whole, rest = divmod(spec.inputs, count)
+        reading = spec.inputs / 2 if taps == 1 else 0
+        blocks = -(-spec.outputs // (vectors * target.lanes))
+        return blocks * (whole * turn(count, vectors) + turn(rest, vectors) + reading)
 
-    count, vectors = min(tiles, key=cost)
-    return WeightGradientSchedule(count, vectors)
+    return WeightGradientSchedule(*min(tiles, key=cost))
 
 
 def candidates(spec: Dense, target: Target, taps: int, pixels: int) -> list[DenseSchedule]:

@@ -6,7 +6,8 @@ q runs over output places, t over taps, c over the group's inputs, d over its ou
 `vectors`: for one place and tap, neighbouring numbers of x are broadcast and multiplied with vectors of dy. The sum
 goes over blocks of places, whose dy stays in the cache while all the task's tiles take it; between blocks a tile's sums
 lie in memory. Which sums a task does, and in which order, is a matter of shapes alone; where one is cut into splits,
-each has a dw of its own, and they are added up in order afterwards.
+each has a dw of its own, and they are added up in order afterwards. dw is [splits][groups][blocks][taps · inputs][width],
+see `weights`; the gradient of the bias, Σ_n Σ_q dy[n, q, d], is one row more, summed up while dy is in the cache.
 
 Few-channel convolutions have the taps of a row as inputs of one tap, see `dense`.
 """
@@ -22,7 +23,7 @@ from svertka.kernels.family import Family
 
 POINTERS = ("x", "zeros", "dy", "dw", "offsets", "gathers")
 NUMBERS = (
-    "pixels", "images", "x_image", "dy_image", "taps", "task_taps", "tap_tasks", "groups", "split_size",
+    "pixels", "images", "x_image", "taps", "task_taps", "tap_tasks", "groups", "split_size",
     "stored_pixels",
 )  # fmt: skip
 
@@ -35,12 +36,14 @@ class WeightGradient:
         inputs, outputs: channels of one group; with `runs` the inputs of one run.
         channels: neighbours at one place of dy: the outputs of all groups.
         runs: offsets below −1 say which line of `gathers` tells where each input of a run is.
+        bias: its gradient is wanted, too.
     """
 
     inputs: int
     outputs: int
     channels: int
     runs: bool = False
+    bias: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class WeightGradientSchedule:
 
     inputs: int
     vectors: int
-    block: int = 128
+    block: int = 64
 
 
 class _Writer:
@@ -70,33 +73,85 @@ class _Writer:
         self.x = e.at(a.x, e.mul(group, 0 if self.spec.runs else self.spec.inputs))
         self.dy = e.at(a.dy, e.add(e.mul(group, self.spec.outputs), e.mul(self.block, self.width)))
         place = e.add(e.mul(e.add(e.mul(split, a.groups), group), self.blocks), self.block)
-        self.dw = e.at(a.dw, e.mul(e.mul(place, a.taps), self.spec.inputs * self.width))
+        rows = e.add(e.mul(a.taps, self.spec.inputs), int(self.spec.bias))
+        self.dw = e.at(a.dw, e.mul(e.mul(place, rows), self.width))
         self.patch = e.array(self.spec.inputs) if self.spec.runs else None
+        self.panel = e.array(self.schedule.block * self.width)
         first = e.mul(split, a.split_size)
         last = e.min(e.add(first, a.split_size), e.mul(a.images, a.pixels))
 
-        def image(number: Value) -> None:
-            begin = e.mul(number, a.pixels)
-            start = e.b.select(e.b.icmp_signed(">", first, begin), first, begin)
-            stop = e.min(last, e.add(begin, a.pixels))
+        def block(begin: Value) -> None:
+            self.begin, self.end = begin, e.min(e.add(begin, self.schedule.block), last)
+            self.images = (
+                e.divmod(begin, a.pixels)[0],
+                e.divmod(e.add(self.end, e.sub(a.pixels, 1)), a.pixels)[0],
+            )
+            self.starts = self._is(begin, first)
+            self._fill()
+            self._tiles()
 
-            def block(place: Value) -> None:
-                end = e.min(e.add(place, self.schedule.block), stop)
-                self._tiles(number, e.sub(place, begin), e.sub(end, begin), self._is(place, first))
-
-            e.loop(start, stop, block, step=self.schedule.block)
-
-        images = e.divmod(e.add(last, e.sub(a.pixels, 1)), a.pixels)[0]
-        e.loop(e.divmod(first, a.pixels)[0], images, image)
+        e.loop(first, last, block, step=self.schedule.block)
 
     def _is(self, a: Value, b: Value) -> Value:
-        return self.e.b.icmp_signed("==", a, b)
+        return self.e.b.icmp_signed("==", a, self.e.value(b))
 
-    def _tiles(self, image: Value, begin: Value, end: Value, starts: Value) -> None:
-        """Adds the places begin … end of one image to all tiles of inputs; the first block of all starts from 0."""
+    def _fill(self) -> None:
+        """Copies the block's dy to the panel [place][width], zeros in place of missing outputs, and sums it up."""
+        e, vectors = self.e, self.schedule.vectors
+
+        def copy(count: int) -> None:
+            lanes = [max(0, min(e.lanes, count - v * e.lanes)) for v in range(vectors)]
+
+            def place(q: Value, *acc: Value) -> list[Value]:
+                row = e.mul(q, self.spec.channels)
+                to = e.mul(e.sub(q, self.begin), self.width)
+                result = []
+                for v in range(vectors):
+                    here = e.add(row, v * e.lanes)
+                    value = e.load_vector(self.dy, here, lanes[v]) if lanes[v] else e.splat(0.0)
+                    e.store_vector(value, self.panel, e.add(to, v * e.lanes))
+                    result += [e.b.fadd(acc[v], value)] if self.spec.bias else []
+                return result
+
+            if not self.spec.bias:
+                e.loop(self.begin, self.end, place)
+                return
+            sums = e.at(self.dw, e.mul(e.mul(self.a.taps, self.spec.inputs), self.width))
+            acc = e.loop(self.begin, self.end, place, self._loaded(sums, vectors))
+
+            def keep() -> None:
+                for v, value in enumerate(acc):
+                    e.store_vector(value, sums, v * e.lanes)
+
+            e.when(self._is(self.first_tap, 0), keep)
+
+        rest = self.spec.outputs - (self.blocks - 1) * self.width
+        if self.blocks == 1 or rest == self.width:
+            copy(rest)
+            return
+
+        def some() -> tuple[()]:
+            copy(rest)
+            return ()
+
+        def all_of_them() -> tuple[()]:
+            copy(self.width)
+            return ()
+
+        e.choose(self._is(self.block, self.blocks - 1), some, all_of_them)
+
+    def _loaded(self, sums: Value, count: int) -> list[Value]:
+        """So many vectors of what was added up so far: nothing, in the first block."""
+        e = self.e
+        return e.choose(
+            self.starts,
+            lambda: [e.splat(0.0)] * count,
+            lambda: [e.load_vector(sums, i * e.lanes) for i in range(count)],
+        )
+
+    def _tiles(self) -> None:
+        """Adds the block's places to all tiles of inputs."""
         e, tile, inputs = self.e, self.schedule.inputs, self.spec.inputs
-        x = e.at(self.x, e.mul(image, self.a.x_image))
-        dy = e.at(self.dy, e.mul(image, self.a.dy_image))
         whole = inputs // tile * tile
 
         def tap(index: Value) -> None:
@@ -104,8 +159,7 @@ class _Writer:
             sums = e.at(self.dw, e.mul(index, inputs * self.width))
 
             def several(c: Value, count: int) -> None:
-                here = e.at(sums, e.mul(c, self.width))
-                self._tile((x, dy, table, here), c, count, (begin, end), starts)
+                self._tile(table, e.at(sums, e.mul(c, self.width)), c, count)
 
             if whole:
                 e.loop(0, whole, lambda c: several(c, tile), step=tile)
@@ -114,19 +168,19 @@ class _Writer:
 
         e.loop(self.first_tap, self.last_tap, tap)
 
-    def _tile(
-        self, arrays: tuple[Value, ...], c: Value, count: int, places: tuple[Value, Value], starts: Value
-    ) -> None:
-        e, vectors = self.e, self.schedule.vectors
-        x, dy, table, sums = arrays
-        zeros = [e.splat(0.0)] * (count * vectors)
-        acc = e.choose(
-            starts, lambda: zeros, lambda: [e.load_vector(sums, i * e.lanes) for i in range(count * vectors)]
-        )
+    def _tile(self, table: Value, sums: Value, c: Value, count: int) -> None:
+        e, a, vectors = self.e, self.a, self.schedule.vectors
 
-        def step(part: int, acc: list[Value]) -> list[Value]:
+        def image(number: Value, *acc: Value) -> list[Value]:
+            begin = e.mul(number, a.pixels)
+            start = e.b.select(e.b.icmp_signed(">", self.begin, begin), self.begin, begin)
+            stop = e.min(self.end, e.add(begin, a.pixels))
+            x = e.at(self.x, e.mul(number, a.x_image))
+            panel = e.at(self.panel, e.mul(e.sub(begin, self.begin), self.width))
+
             def place(q: Value, *acc: Value) -> list[Value]:
-                row = self._dy(dy, q, part)
+                here = e.mul(q, self.width)
+                row = [e.load_vector(panel, e.add(here, v * e.lanes)) for v in range(vectors)]
                 source = self._source(x, e.load(table, q, I32))
                 result: list[Value] = []
                 for i in range(count):
@@ -134,28 +188,11 @@ class _Writer:
                     result += [e.fma(number, row[v], acc[i * vectors + v]) for v in range(vectors)]
                 return result
 
-            return e.loop(places[0], places[1], place, acc)
+            return e.loop(e.sub(start, begin), e.sub(stop, begin), place, acc)
 
-        rest = self.spec.outputs - (self.blocks - 1) * self.width
-        if rest == self.width:
-            acc = step(self.width, acc)
-        elif self.blocks == 1:
-            acc = step(rest, acc)
-        else:
-            lasts = self._is(self.block, e.i64(self.blocks - 1))
-            full = acc
-            acc = e.choose(lasts, lambda: step(rest, full), lambda: step(self.width, full))
+        acc = e.loop(*self.images, image, self._loaded(sums, count * vectors))
         for i, value in enumerate(acc):
             e.store_vector(value, sums, i * e.lanes)
-
-    def _dy(self, dy: Value, q: Value, count: int) -> list[Value]:
-        e = self.e
-        here = e.mul(q, self.spec.channels)
-        found = []
-        for v in range(self.schedule.vectors):
-            lanes = min(e.lanes, count - v * e.lanes)
-            found.append(e.load_vector(dy, e.add(here, v * e.lanes), lanes) if lanes > 0 else e.splat(0.0))
-        return found
 
     def _source(self, x: Value, offset: Value) -> Value:
         e = self.e

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from svertka import arguments, functional, portable, spec
-from svertka.engine import dense_gradients, layout
+from svertka.engine import dense_gradients, layout, packing
 from svertka.engine.dispatch import using
 from svertka.errors import GeometryError
 from svertka.window import MODES, Window, readers, sources
@@ -20,11 +20,11 @@ def random(*shape):
 
 
 def by_torch(operation, x, weight, dy):
-    """Both gradients in float64, and the sums of their terms' magnitudes."""
+    """All gradients in float64, and the sums of their terms' magnitudes."""
 
     def gradients(x, weight, dy):
-        leaves = [t.double().requires_grad_() for t in (x, weight)]
-        return torch.autograd.grad(portable.run(operation, *leaves, None), leaves, dy.double())
+        leaves = [t.double().requires_grad_() for t in (x, weight, torch.zeros(dy.shape[1]))]
+        return torch.autograd.grad(portable.run(operation, *leaves), leaves, dy.double())
 
     return gradients(x, weight, dy), gradients(x.abs(), weight.abs(), dy.abs())
 
@@ -33,16 +33,20 @@ def check(operation, x, weight):
     dy = random(x.shape[0], weight.shape[0], *operation.output_size(x.shape[2:]))
     expected, magnitudes = by_torch(operation, x, weight, dy)
     dx = dense_gradients.prepare_input_gradient(operation, x, weight, dy)(dy, weight)
-    dw = dense_gradients.prepare_weight_gradient(operation, x, weight, dy)(x, dy)
-    terms = (weight[:, 0].numel() * 4, dy[:, 0].numel())
-    for found, true, magnitude, count in zip((dx, dw), expected, magnitudes, terms, strict=True):
+    dw, db = dense_gradients.prepare_weight_gradient(operation, x, weight, dy, True)(x, dy)
+    alone, nothing = dense_gradients.prepare_weight_gradient(operation, x, weight, dy, False)(x, dy)
+    assert torch.equal(alone, dw)
+    assert nothing is None
+    assert dw.stride() == weight.stride()
+    terms = (weight[:, 0].numel() * 4, dy[:, 0].numel(), dy[:, 0].numel())
+    for found, true, magnitude, count in zip((dx, dw, db), expected, magnitudes, terms, strict=True):
         assert agrees(found, true, sum_bound(count, magnitude.numpy()) + 1e-30)
-    return dx, dw, expected, magnitudes
+    return (dx, dw, db), expected, magnitudes
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
-def test_both_gradients_are_the_adjoint(data):
+def test_gradients_are_the_adjoint(data):
     geometry = data.draw(geometries())
     groups = data.draw(st.sampled_from((1, 2)))
     operation = spec.Convolution(geometry.windows, groups)
@@ -62,7 +66,8 @@ def test_formats_and_modes(mode, last, channels):
     memory_format = torch.channels_last if last else torch.contiguous_format
     operation = arguments.convolution_spec(2, (3, 3), 2, 2, 1, 1, mode)
     x = random(2, channels, 7, 9).contiguous(memory_format=memory_format)
-    dx, _, _, _ = check(operation, x, random(20, channels, 3, 3))
+    weight = random(20, channels, 3, 3).contiguous(memory_format=memory_format)
+    (dx, _, _), _, _ = check(operation, x, weight)
     assert dx.stride() == x.stride()
 
 
@@ -73,18 +78,19 @@ def test_no_byte_outside_is_touched(at_end, channels, monkeypatch):
     x, weight = guarded(random(2, channels, 5, 7), at_end=at_end), guarded(random(19, channels, 3, 3), at_end=at_end)
     dy = random(2, 19, 5, 7).contiguous(memory_format=torch.channels_last)
     dy = guarded(dy, at_end=at_end)
-    for module, name in ((dense_gradients, "scratch_floats"), (layout, "scratch_floats")):
+    made = ((dense_gradients, "scratch_floats"), (layout, "scratch_floats"), (packing, "scratch_floats"))
+    for module, name in (*made, (torch, "empty_strided"), (torch, "empty")):
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda count, slot, real=real: guarded(real(count, slot), at_end=at_end))
+        monkeypatch.setattr(module, name, lambda *a, real=real, **k: guarded(real(*a, **k), at_end=at_end))
     dense_gradients.prepare_input_gradient(operation, x, weight, dy)(dy, weight)
-    dense_gradients.prepare_weight_gradient(operation, x, weight, dy)(x, dy)
+    dense_gradients.prepare_weight_gradient(operation, x, weight, dy, True)(x, dy)
 
 
 def test_the_comparison_fails_on_a_wrong_gradient():
     operation = arguments.convolution_spec(1, (3,), 1, 1, 1, 1, "zeros")
     x, weight = random(2, 4, 9), random(5, 4, 3)
-    dx, dw, expected, magnitudes = check(operation, x, weight)
-    for found, true, magnitude in zip((dx, dw), expected, magnitudes, strict=True):
+    gradients, expected, magnitudes = check(operation, x, weight)
+    for found, true, magnitude in zip(gradients, expected, magnitudes, strict=True):
         bound = sum_bound(40, magnitude.numpy())
         assert not agrees(found.flip(-1), true, bound)
         assert not agrees(found + 3 * torch.from_numpy(bound).float(), true, bound)
@@ -155,7 +161,7 @@ def test_the_same_bits_for_any_number_of_threads():
     try:
         for threads in (1, 2, 3, 8):
             torch.set_num_threads(threads)
-            results.append(dense_gradients.prepare_weight_gradient(operation, x, weight, dy)(x, dy))
+            results.append(dense_gradients.prepare_weight_gradient(operation, x, weight, dy, False)(x, dy)[0])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(results[0], result) for result in results)

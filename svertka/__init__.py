@@ -12,6 +12,7 @@ from svertka.errors import DataError, GeometryError, SvertkaError
 
 if TYPE_CHECKING:
     from svertka import explain, functional, models, nn, reference, spec, vision, window
+    from svertka.compiler.model import compile  # noqa: A004
     from svertka.engine.dispatch import use, using
     from svertka.engine.packing import forget_weights
     from svertka.engine.report import report
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "DataError", "GeometryError", "SvertkaError", "Window", "explain", "forget_weights", "functional", "models", "nn",
-    "reference", "report", "spec", "summary", "use", "using", "vision", "window",
+    "DataError", "GeometryError", "SvertkaError", "Window", "compile", "explain", "forget_weights", "functional",
+    "models", "nn", "reference", "report", "spec", "summary", "use", "using", "vision", "window",
 ]  # fmt: skip
 _ELSEWHERE = {
     "Window": "svertka.window",
+    "compile": "svertka.compiler.model",
     "forget_weights": "svertka.engine.packing",
     "report": "svertka.engine.report",
     "summary": "svertka.explain.summaries",

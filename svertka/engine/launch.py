@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache, partial
 from struct import Struct
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -50,6 +52,26 @@ def _recipe(family: Family, spec: Any, schedule: Any, target: Target) -> str:
     return "\n".join(map(repr, (code, family.name, family.write.__qualname__, spec, schedule, target)))
 
 
+# Who writes down the launches of a thread, by its number, instead of letting them run: see `compiler.recorder`.
+recorders: dict[int, Any] = {}
+
+
+def recorder() -> Any:
+    """This thread's recorder, or None."""
+    return recorders.get(get_ident()) if recorders else None
+
+
+@contextmanager
+def not_recording() -> Iterator[None]:
+    """For what is to run at once, whoever writes down the rest."""
+    paused = recorders.pop(get_ident(), None)
+    try:
+        yield
+    finally:
+        if paused is not None:
+            recorders[get_ident()] = paused
+
+
 class Launch:
     """One call of a kernel, all but the pointers known: `launch(*pointers)` with addresses in the family's order.
 
@@ -59,26 +81,30 @@ class Launch:
         numbers: the family's numbers by name.
     """
 
-    __slots__ = ("_pack", "_run", "_tail", "_tasks", "schedule")
+    __slots__ = ("_pack", "_run", "_tail", "family", "kernel", "numbers", "schedule", "tasks")
 
     def __init__(self, family: Family, spec: Any, schedule: Any, tasks: int, **numbers: int) -> None:
         if set(numbers) != set(family.numbers):
             raise TypeError(f"{family.name} takes {family.numbers}, not {tuple(numbers)}")
-        self.schedule = schedule
-        self._run = kernel(family, spec, schedule, host()).run
-        self._tasks = tasks
+        self.family, self.schedule = family, schedule
+        self.kernel = kernel(family, spec, schedule, host())
+        self._run = self.kernel.run
+        self.tasks, self.numbers = tasks, tuple(numbers[name] for name in family.numbers)
         self._pack = Struct(f"{FIRST + len(family.pointers)}q").pack
-        self._tail = Struct(f"{len(family.numbers)}q").pack(*(numbers[name] for name in family.numbers))
+        self._tail = Struct(f"{len(family.numbers)}q").pack(*self.numbers)
 
     def bound(self, *pointers: int) -> Callable[[], None]:
         """The call by one thread with these pointers, as quick as can be."""
         return partial(self._run, self._slots(*pointers), 1)
 
     def _slots(self, *pointers: int) -> bytes:
-        return self._pack(threads.team_address(), self._tasks, *pointers) + self._tail
+        return self._pack(threads.team_address(), self.tasks, *pointers) + self._tail
 
     def __call__(self, *pointers: int) -> None:
-        tasks = self._tasks
+        if recorders and get_ident() in recorders:
+            recorders[get_ident()].launched(self, pointers)
+            return
+        tasks = self.tasks
         slots = self._pack(threads.team_address(), tasks, *pointers) + self._tail
         self._run(slots, 1 if tasks == 1 else threads.usable(min(torch.get_num_threads(), tasks)))
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svertka.engine.launch import Launch
+from svertka.engine.launch import Launch, recorder
 from svertka.kernels.target import host
 from svertka.kernels.transpose import TRANSPOSE, Transpose, TransposeSchedule
 from svertka.window import OUTSIDE
@@ -43,6 +43,8 @@ def scratch(shape: Sequence[int], slot: str) -> Tensor:
 
 def scratch_floats(count: int, slot: str) -> Tensor:
     """So many floats of a slot's room."""
+    if recorder():  # which gives each its place in a plan's memory
+        return torch.empty(count)
     kept: Tensor | None = getattr(_scratch, slot, None)
     if kept is None or kept.numel() < count:
         kept = torch.empty(count)
@@ -65,7 +67,7 @@ def with_channels_last(x: Tensor, slot: str = "") -> Tensor:
         places = math.prod(x.shape[2:])
         if places == 1:
             return x
-        return _turned(x, scratch(x.shape, slot) if slot else empty(x.shape, True), x.shape[1], places)
+        return turned(x, scratch(x.shape, slot) if slot else empty(x.shape, True), x.shape[1], places)
     if x.ndim in CHANNELS_LAST:
         return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
@@ -73,11 +75,11 @@ def with_channels_last(x: Tensor, slot: str = "") -> Tensor:
 
 def contiguous(x: Tensor) -> Tensor:
     """Of x as `with_channels_last` gives it, float32, a contiguous copy."""
-    return _turned(x, torch.empty(x.shape), math.prod(x.shape[2:]), x.shape[1])
+    return turned(x, torch.empty(x.shape), math.prod(x.shape[2:]), x.shape[1])
 
 
-def _turned(x: Tensor, result: Tensor, rows: int, columns: int) -> Tensor:
-    """Each image of x, a matrix [rows, columns] in memory, turned into the result."""
+def turned(x: Tensor, result: Tensor, rows: int, columns: int) -> Tensor:
+    """Each image of x, float32, a matrix [rows, columns] in memory, turned into the result."""
     panels = -(-rows // (_SCHEDULE.blocks * host().lanes))
     launch = _transposition(x.shape[0], rows, columns, panels)
     launch(x.data_ptr(), result.data_ptr())

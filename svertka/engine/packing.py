@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from svertka.engine.launch import Launch, address
+from svertka.engine.launch import Launch, address, recorder
 from svertka.engine.layout import scratch_floats
 from svertka.kernels.compare import COMPARE, LINE
 from svertka.kernels.target import host
@@ -167,6 +167,7 @@ class _Kept:
 
 
 _packed: dict[tuple[int, int], _Kept] = {}
+_forgotten = 0
 _steps = 0  # of all optimizers: the fused ones change weights without torch's counting it
 
 
@@ -178,6 +179,11 @@ def _count_step(*_: Any) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
+def epoch() -> tuple[int, int]:
+    """What counts changes of weights that torch doesn't count: optimizers' steps, and how often to forget all."""
+    return _steps, _forgotten
+
+
 def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     """`pack(weight)`, remembered for as long as the weight lives and is the same; `pack` is known by its identity.
 
@@ -185,6 +191,9 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     are neither, it is compared with a copy: all of it up to COMPARED numbers, else PROBED lines, evenly spread.
     Within `changing` it is packed anew.
     """
+    plan = recorder()
+    if plan:
+        return plan.packed(weight, pack)  # type: ignore[no-any-return]
     if getattr(_training, "now", False):
         if isinstance(pack, Packing) and not pack.line:
             return pack(weight.detach(), "packed")
@@ -218,6 +227,8 @@ def changing() -> Iterator[None]:
 
 def forget_weights() -> None:
     """Packs all weights anew when they are next used: after edits of single numbers through `.data`."""
+    global _forgotten
+    _forgotten += 1
     _packed.clear()
 
 

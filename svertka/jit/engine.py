@@ -37,13 +37,14 @@ class Loaded:
 
     Args:
         run: `run(arguments, threads)`, see `parallel`; releases the GIL while it runs.
-        share: the address of `share(frame)`.
+        share, task: the addresses of `share(frame)` and of `task(arguments, task, worker)`.
         from_cache: whether its object came from the disk.
         seconds: what it took to write and compile, or to load.
     """
 
     run: Any
     share: int
+    task: int
     from_cache: bool
     seconds: float
     name: str = ""
@@ -108,8 +109,8 @@ def addresses(text: str, target: Target, name: str, symbols: Sequence[str]) -> d
 
 
 def _kernel(binary: bytes, found: bool, name: str, begin: float) -> Loaded:
-    places = _link(binary, name, ("run", "share"))
-    return Loaded(RUN(places["run"]), places["share"], found, time.perf_counter() - begin, name)
+    places = _link(binary, name, ("run", "share", "task"))
+    return Loaded(RUN(places["run"]), places["share"], places["task"], found, time.perf_counter() - begin, name)
 
 
 def _object(text: str, target: Target) -> tuple[bytes, bool]:

@@ -9,7 +9,8 @@ neighbouring tasks, which read and write neighbouring lines, stay in the caches 
 
 `run(arguments, threads)` does all tasks: slot TEAM holds the address of {GOMP_parallel, omp_get_thread_num or 0}, slot
 TASKS the number of tasks. `share(frame)` is one thread's part; `frame` is {arguments, threads, next worker} and from
-word LINE on, for each worker, a line with {next task, end of its range}.
+word LINE on, for each worker, a line with {next task, end of its range}. `task` can be called from outside, too: by
+plans, which are many kernels (see `plan`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def parallel_module(name: str, target: Target, write_task: Callable[[Emitter, An
     module = ir.Module(name)
     module.triple = target.triple
     task = ir.Function(module, ir.FunctionType(VOID, [POINTER, I64, I64]), "task")
-    task.linkage = "internal"
+    task.attributes.add("noinline")  # it is there once, for `share` and for plans
     for argument in task.args:
         argument.add_attribute("noundef")
     emitter = Emitter(task, target)
@@ -47,7 +48,7 @@ def _share(module: ir.Module, target: Target, task: ir.Function) -> ir.Function:
     e = Emitter(share, target)
     frame = share.args[0]
     arguments, threads = e.load(frame, 0, POINTER), e.load(frame, 1, I64)
-    (worker,) = _worker(e, frame, arguments)
+    (worker,) = worker_number(e, e.load(arguments, TEAM, POINTER), threads, e.at(frame, 2, I64))
 
     def help_out(distance: Any) -> None:
         other = e.b.add(worker, distance)
@@ -61,17 +62,17 @@ def _share(module: ir.Module, target: Target, task: ir.Function) -> ir.Function:
     return share
 
 
-def _worker(e: Emitter, frame: Any, arguments: Any) -> list[Any]:
-    """This thread's number: the runtime's, if it tells, else in order of arrival."""
-    number = e.load(e.load(arguments, TEAM, POINTER), 1, POINTER)
+def worker_number(e: Emitter, team: Any, threads: Any, arrived_at: Any) -> list[Any]:
+    """This thread's number: the runtime's, if it tells, else in order of arrival, counted at an address."""
+    number = e.load(team, 1, POINTER)
 
     def told() -> list[Any]:
         return [e.b.sext(e.call_address(number, ir.FunctionType(I32, [])), I64)]
 
     def arrived() -> list[Any]:
-        return [e.b.atomic_rmw("add", e.at(frame, 2, I64), e.i64(1), "monotonic")]
+        return [e.b.atomic_rmw("add", arrived_at, e.i64(1), "monotonic")]
 
-    alone = e.b.icmp_signed("==", e.load(frame, 1, I64), e.i64(1))
+    alone = e.b.icmp_signed("==", threads, e.i64(1))
     known = e.b.icmp_unsigned("!=", e.b.ptrtoint(number, I64), e.i64(0))
     return e.choose(alone, lambda: [e.i64(0)], lambda: e.choose(known, told, arrived))
 

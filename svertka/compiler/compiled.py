@@ -1,0 +1,103 @@
+"""Compiled functions: a plan for each shape of the inputs, made when it first comes."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svertka.compiler.held import Weights
+from svertka.compiler.lower import Lowering, Node, Role
+from svertka.compiler.plan import Plan
+from svertka.compiler.recorder import NotRecordable
+from svertka.compiler.trace import trace
+
+Planned = tuple[Plan, list[Node]] | str  # or why there is none
+_PLANS = 32  # that are kept; of those that were used longest ago memory is given back
+
+
+_everyone: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def compiled_of(module: torch.nn.Module) -> list[Compiled]:
+    """What was compiled of a module: all that holds one of its parameters or buffers."""
+    own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    return [found for found in _everyone if any(id(owner()) in own for owner in found.owners)]
+
+
+class Compiled:
+    """function(*arguments) → a list of tensors, by plans.
+
+    Args:
+        function: of tensors and numbers; traced for each shape of them.
+        names: of the held arguments, the parameters and buffers; None where an argument is an input.
+    """
+
+    def __init__(self, function: Callable[..., Any], names: Sequence[str | None], title: str = "") -> None:
+        self.function, self.title, self.names = function, title, names
+        self.held = [index for index, name in enumerate(names) if name is not None]
+        self.inputs = [index for index, name in enumerate(names) if name is None]
+        self.weights = Weights([name for name in names if name is not None])
+        self.plans: OrderedDict[Any, Planned] = OrderedDict()
+        self.reason = ""  # why there are no plans
+        self._lock = threading.RLock()
+        self.owners: list[weakref.ref[Tensor]] = []
+        _everyone.add(self)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function's results."""
+        if self.reason:
+            return self.function(*arguments)
+        inputs, tensors = [arguments[i] for i in self.inputs], [arguments[i] for i in self.held]
+        key = tuple([(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x for x in inputs])
+        found = self.plans.get(key)
+        if found is None:
+            found = self._planned(key, arguments, inputs, tensors)
+        if found.__class__ is str:
+            return self.function(*arguments)
+        self.weights.refresh(tensors)
+        return found[0](inputs, tensors)  # type: ignore[operator]
+
+    def without_plan(self, reason: str) -> Compiled:
+        """The function as it is, and why."""
+        self.reason = reason
+        return self
+
+    def _planned(self, key: Any, arguments: Sequence[Any], inputs: Any, tensors: list[Tensor]) -> Any:
+        with self._lock, torch.no_grad():
+            if key not in self.plans:
+                self.weights.refresh(tensors)
+                self.owners = [weakref.ref(tensor) for tensor in tensors]
+                self.plans[key] = self._plan(arguments, inputs, tensors)
+                if len(self.plans) > _PLANS:
+                    self.plans.popitem(last=False)
+            return self.plans[key]
+
+    def _plan(self, arguments: Sequence[Any], inputs: Any, tensors: list[Tensor]) -> Planned:
+        """The plan and what it is of, or why there is none."""
+        for x in (*inputs, *tensors):
+            if isinstance(x, Tensor) and (not x.is_cpu or x.layout is not torch.strided):
+                return f"there is a tensor on {x.device.type}, {str(x.layout).removeprefix('torch.')}"
+            if isinstance(x, Tensor) and not x.numel():
+                return "there is an empty tensor"
+        roles = []
+        places = {"held": iter(range(len(tensors))), "input": iter(range(len(inputs)))}
+        for argument, name in zip(arguments, self.names, strict=True):
+            kind = "input" if name is None else "held"
+            place = next(places[kind])
+            if isinstance(argument, Tensor):
+                roles.append(Role(kind, place))
+        try:
+            graph = trace(self.function, arguments)
+        except Exception as error:  # whatever it is, the function itself will say it, or do without
+            return f"it can't be traced: {error}".partition("\n")[0]
+        try:
+            lowering = Lowering(graph, roles, self.weights, tensors)
+            return lowering.plan(), lowering.nodes
+        except NotRecordable as reason:
+            return str(reason)

@@ -1,0 +1,175 @@
+"""What a plan holds: parameters and buffers, what follows from them alone, and how kernels read these.
+
+A held value is a `Source`, one of the model's parameters and buffers, or `Derived` from such: a folded batch norm, a
+transposed matrix. `Weights` computes what kernels need of them, and computes it again, in the same place, when a source
+has changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from svertka.engine import packing
+from svertka.engine.launch import not_recording
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parameter or buffer, by its place among them."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Derived:
+    """function(*arguments), whose tensors are held values."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor that is written in the graph."""
+
+    tensor: Tensor
+
+
+Held = Source | Derived | Constant
+
+
+def frozen(value: Any) -> Any:
+    """A value that can be compared and hashed: lists are tuples."""
+    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def sources(value: Any) -> Iterator[int]:
+    """The sources of a held value."""
+    match value:
+        case Source():
+            yield value.index
+        case Derived():
+            yield from sources(value.arguments)
+            yield from sources(tuple(part for _, part in value.keywords))
+        case tuple():
+            for part in value:
+                yield from sources(part)
+
+
+class Weights:
+    """What kernels read of held values, for all plans of a model.
+
+    Args:
+        names: of the sources.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self._ready: dict[tuple[Held, Any], Tensor] = {}
+        self._state: Any = None
+        self._lock = threading.Lock()
+        self._inference: list[bool] | None = None
+
+    def refresh(self, tensors: Sequence[Tensor]) -> None:
+        """Computes anew what has changed; `tensors` are the sources as they are now."""
+        state = self._state_of(tensors)
+        if state == self._state:
+            return
+        with self._lock:
+            before, now = self._state, state
+            if before == now:
+                return
+            if self._ready:
+                everything = before is None or before[0] != now[0]
+                changed = {i for i in range(len(tensors)) if everything or before[1][i] != now[1][i]}
+                memo: dict[Any, Any] = {}
+                for (held, pack), place in self._ready.items():
+                    if not changed.isdisjoint(sources(held)):
+                        place.copy_(self._computed(held, pack, tensors, memo))
+            self._state = now
+
+    def _state_of(self, tensors: Sequence[Tensor]) -> Any:
+        """What tells whether sources are the same: torch's counts of changes, where they are, steps of optimizers."""
+        if self._inference is None:
+            self._inference = [tensor.is_inference() for tensor in tensors]
+        if any(self._inference):  # whose changes torch doesn't count
+            counts = [(0 if i.is_inference() else i._version, i.data_ptr()) for i in tensors]
+        else:
+            counts = [(tensor._version, tensor.data_ptr()) for tensor in tensors]
+        return packing.epoch(), counts
+
+    def ready(self, held: Held, pack: Any, tensors: Sequence[Tensor]) -> Tensor:
+        """pack(held value), or (pack None) its numbers in order; the place stays the same for good."""
+        key = (held, pack)
+        with self._lock:
+            if key not in self._ready:
+                self._ready[key] = self._computed(held, pack, tensors, {})
+            return self._ready[key]
+
+    def _computed(self, held: Held, pack: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Tensor:
+        with torch.no_grad(), _disable_current_modes(), not_recording():
+            value = evaluate(held, tensors, memo)
+            result: Tensor = value.detach().contiguous() if pack is None else pack(value.detach())
+            # Of a source itself, and of what shares its memory, a copy: the model may edit it at any time.
+            own = result.untyped_storage().data_ptr() in {tensor.untyped_storage().data_ptr() for tensor in tensors}
+            return result.clone() if own else result
+
+    @property
+    def bytes(self) -> int:
+        """The memory that all of it takes."""
+        return sum(tensor.nbytes for tensor in self._ready.values())
+
+
+def evaluate(value: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Any:
+    """The value of what is held, and of anything around it."""
+    match value:
+        case Source():
+            return tensors[value.index]
+        case Constant():
+            return value.tensor
+        case Derived():
+            if value not in memo:
+                arguments = [evaluate(part, tensors, memo) for part in value.arguments]
+                keywords = {name: evaluate(part, tensors, memo) for name, part in value.keywords}
+                memo[value] = value.function(*arguments, **keywords)
+            return memo[value]
+        case tuple():
+            return [evaluate(part, tensors, memo) for part in value]
+    return value
+
+
+def norm_scale(gamma: Tensor | None, variance: Tensor, eps: float) -> Tensor:
+    """γ / √(σ² + ε), in float64."""
+    scale = (variance.double() + eps).rsqrt()
+    return scale if gamma is None else scale * gamma.double()
+
+
+def norm_shift(
+    bias: Tensor | None, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, variance: Tensor, eps: float
+) -> Tensor:
+    """What batch norm adds after its scale: (bias − μ) · scale + β."""
+    shift = -mean.double() if bias is None else bias.double() - mean.double()
+    shift = shift * norm_scale(gamma, variance, eps)
+    return (shift if beta is None else shift + beta.double()).float()
+
+
+def scaled(weight: Tensor, gamma: Tensor | None, variance: Tensor, eps: float, transposed: bool, groups: int) -> Tensor:
+    """A convolution's weight times batch norm's scale of each output channel."""
+    scale = norm_scale(gamma, variance, eps)
+    if transposed:  # [inputs, outputs / groups, …]
+        parts = weight.double().view(groups, -1, *weight.shape[1:])
+        return (parts * scale.view(groups, 1, -1, *(1 for _ in weight.shape[2:]))).view(weight.shape).float()
+    return (weight.double() * scale.view(-1, *(1 for _ in weight.shape[1:]))).float()
+
+
+def with_places_first(weight: Tensor, channels: int) -> Tensor:
+    """A linear layer's weight for inputs that were flattened with neighbouring channels."""
+    return weight.view(weight.shape[0], channels, -1).transpose(1, 2).reshape(weight.shape)

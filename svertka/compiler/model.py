@@ -1,0 +1,115 @@
+"""`svertka.compile`: a model as plans, without Dynamo."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from svertka.compiler.compiled import Compiled
+from svertka.errors import SvertkaError
+
+_KINDS = 8  # of calls that are told apart: arrangements of arguments and modes of the modules
+
+
+def compile(model: nn.Module, *example: Any) -> CompiledModel:  # noqa: A001 (torch's name for it)
+    """The model as plans for inference: what it does with inputs of a shape is traced once, and then one native call.
+
+    The model stays as it is; changes of its weights are noticed. Calls that need gradients, and those of models with
+    hooks, go to the model itself. What it does depending on values (not shapes) of its inputs can't be traced; the call
+    goes to the model then, too, and the report says so. What depends on anything else in Python is done once.
+
+    Args:
+        model: any module.
+        example: inputs, for which it is compiled at once.
+
+    Returns:
+        A function like the model; `svertka.report` tells what became of each operation.
+    """
+    if not isinstance(model, nn.Module):
+        raise SvertkaError(
+            f"svertka.compile compiles a torch.nn.Module, but got an object of type {type(model).__name__}"
+        )
+    compiled = CompiledModel(model)
+    if example:
+        with torch.no_grad():
+            compiled(*example)
+    return compiled
+
+
+class CompiledModel:
+    """A model as plans: called like the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.kinds: OrderedDict[Any, tuple[Compiled, list[Any]]] = OrderedDict()
+        self._modules = list(model.modules())
+        kinds: list[Any] = [*(m._parameters for m in self._modules), *(m._buffers for m in self._modules)]
+        places = [(owner, name) for owner in kinds for name in owner]
+        names = {id(owner): prefix for prefix, module in model.named_modules() for owner in _owners(module)}
+        seen: set[int] = set()
+        self._places: list[tuple[Any, str]] = []
+        self._names: list[str] = []
+        for owner, name in places:
+            if owner[name] is not None and id(owner[name]) not in seen:
+                seen.add(id(owner[name]))
+                self._places.append((owner, name))
+                self._names.append(f"{names[id(owner)]}.{name}".removeprefix("."))
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the model gives."""
+        held = [owner[name] for owner, name in self._places]
+        leaves, form = pytree.tree_flatten((arguments, keywords))
+        reason = self._unfit(held, leaves)
+        if reason:
+            return self.model(*arguments, **keywords)
+        key = (form, *(module.training for module in self._modules))
+        if key not in self.kinds:
+            self.kinds[key] = self._compiled(form)
+            if len(self.kinds) > _KINDS:
+                self.kinds.popitem(last=False)
+        compiled, results = self.kinds[key]
+        flat = compiled(*held, *leaves)
+        return pytree.tree_unflatten(flat, results[0])
+
+    def _unfit(self, held: list[Tensor], leaves: list[Any]) -> str:
+        """Why a call goes to the model itself; "" if it doesn't."""
+        if torch.is_grad_enabled() and any(
+            isinstance(x, Tensor) and x.requires_grad for part in (leaves, held) for x in part
+        ):
+            return "it needs gradients"
+        if any(module._forward_hooks or module._forward_pre_hooks for module in self._modules):
+            return "it has hooks"
+        if torch.is_autocast_enabled("cpu"):
+            return "autocast is on"
+        return ""
+
+    def _compiled(self, form: Any) -> tuple[Compiled, list[Any]]:
+        """(what is compiled, the form of its results once it was called)."""
+        results: list[Any] = []
+        count = len(self._places)
+
+        def function(*values: Any) -> list[Any]:
+            arguments, keywords = pytree.tree_unflatten(values[count:], form)
+            flat, result_form = pytree.tree_flatten(self._with(values[:count])(*arguments, **keywords))
+            results[:] = [result_form]
+            return flat
+
+        names = [*self._names, *[None] * form.num_leaves]
+        return Compiled(function, names), results
+
+    def _with(self, held: Any) -> Callable[..., Any]:
+        """The model with other parameters and buffers."""
+        values = dict(zip(self._names, held, strict=True))
+        return lambda *arguments, **keywords: torch.func.functional_call(self.model, values, arguments, keywords)
+
+    def __repr__(self) -> str:
+        return f"svertka.compile({self.model!r})"
+
+
+def _owners(module: nn.Module) -> tuple[Any, Any]:
+    return module._parameters, module._buffers

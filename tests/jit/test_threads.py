@@ -235,7 +235,7 @@ def test_a_fork_in_the_middle_of_compiling_leaves_a_child_that_compiles():
         os.environ["SVERTKA_CACHE"] = "off"
         from svertka.jit import engine
         from svertka.kernels.target import host
-        text = "define void @run(ptr %a, i64 %n) { ret void }\\ndefine void @share(ptr %f) { ret void }"
+        text = "".join(f"define void @{name}(ptr %a) {{ ret void }}\\n" for name in ("run", "share", "task"))
         engine.load(text, host())
         going = True
 

@@ -2,7 +2,7 @@
 target triple = "x86_64-unknown-linux-gnu"
 target datalayout = ""
 
-define internal void @"task"(ptr noundef %".1", i64 noundef %".2", i64 noundef %".3")
+define void @"task"(ptr noundef %".1", i64 noundef %".2", i64 noundef %".3") noinline
 {
 entry:
   %".5" = getelementptr inbounds ptr, ptr %".1", i64 2
@@ -357,58 +357,56 @@ entry:
   %".4" = getelementptr inbounds i64, ptr %".1", i64 1
   %".5" = load i64, ptr %".4", align 8
   %".6" = load ptr, ptr %".3", align 8
-  %".7" = getelementptr inbounds ptr, ptr %".6", i64 1
-  %".8" = load ptr, ptr %".7", align 8
-  %".9" = getelementptr inbounds i64, ptr %".1", i64 1
-  %".10" = load i64, ptr %".9", align 8
-  %".11" = icmp eq i64 %".10", 1
-  %".12" = ptrtoint ptr %".8" to i64
-  %".13" = icmp ne i64 %".12", 0
-  br i1 %".11", label %"then", label %"else"
+  %".7" = getelementptr inbounds i64, ptr %".1", i64 2
+  %".8" = getelementptr inbounds ptr, ptr %".6", i64 1
+  %".9" = load ptr, ptr %".8", align 8
+  %".10" = icmp eq i64 %".5", 1
+  %".11" = ptrtoint ptr %".9" to i64
+  %".12" = icmp ne i64 %".11", 0
+  br i1 %".10", label %"then", label %"else"
 then:
   br label %"after"
 else:
-  br i1 %".13", label %"then.1", label %"else.1"
+  br i1 %".12", label %"then.1", label %"else.1"
 after:
-  %".25" = phi  i64 [0, %"then"], [%".23", %"after.1"]
+  %".23" = phi  i64 [0, %"then"], [%".21", %"after.1"]
   br label %"loop"
 then.1:
-  %".17" = call i32 %".8"()
-  %".18" = sext i32 %".17" to i64
+  %".16" = call i32 %".9"()
+  %".17" = sext i32 %".16" to i64
   br label %"after.1"
 else.1:
-  %".20" = getelementptr inbounds i64, ptr %".1", i64 2
-  %".21" = atomicrmw add ptr %".20", i64 1 monotonic
+  %".19" = atomicrmw add ptr %".7", i64 1 monotonic
   br label %"after.1"
 after.1:
-  %".23" = phi  i64 [%".18", %"then.1"], [%".21", %"else.1"]
+  %".21" = phi  i64 [%".17", %"then.1"], [%".19", %"else.1"]
   br label %"after"
 loop:
-  %".27" = phi  i64 [0, %"after"], [%".45", %"done"]
-  %".28" = icmp slt i64 %".27", %".5"
-  br i1 %".28", label %"body", label %"after.2"
+  %".25" = phi  i64 [0, %"after"], [%".43", %"done"]
+  %".26" = icmp slt i64 %".25", %".5"
+  br i1 %".26", label %"body", label %"after.2"
 body:
-  %".30" = add i64 %".25", %".27"
-  %".31" = icmp slt i64 %".30", %".5"
-  %".32" = sub i64 %".30", %".5"
-  %".33" = select  i1 %".31", i64 %".30", i64 %".32"
-  %".34" = add i64 %".33", 1
-  %".35" = mul i64 %".34", 8
-  %".36" = getelementptr inbounds i64, ptr %".1", i64 %".35"
-  %".37" = getelementptr inbounds i64, ptr %".36", i64 1
-  %".38" = load i64, ptr %".37", align 8
+  %".28" = add i64 %".23", %".25"
+  %".29" = icmp slt i64 %".28", %".5"
+  %".30" = sub i64 %".28", %".5"
+  %".31" = select  i1 %".29", i64 %".28", i64 %".30"
+  %".32" = add i64 %".31", 1
+  %".33" = mul i64 %".32", 8
+  %".34" = getelementptr inbounds i64, ptr %".1", i64 %".33"
+  %".35" = getelementptr inbounds i64, ptr %".34", i64 1
+  %".36" = load i64, ptr %".35", align 8
   br label %"next"
 after.2:
   ret void
 next:
-  %".40" = atomicrmw add ptr %".36", i64 1 monotonic
-  %".41" = icmp slt i64 %".40", %".38"
-  br i1 %".41", label %"work", label %"done"
+  %".38" = atomicrmw add ptr %".34", i64 1 monotonic
+  %".39" = icmp slt i64 %".38", %".36"
+  br i1 %".39", label %"work", label %"done"
 work:
-  call void @"task"(ptr %".3", i64 %".40", i64 %".25")
+  call void @"task"(ptr %".3", i64 %".38", i64 %".23")
   br label %"next"
 done:
-  %".45" = add i64 %".27", 1
+  %".43" = add i64 %".25", 1
   br label %"loop"
 }
 

@@ -332,6 +332,16 @@ class Window:
         found[pair, rank] = outputs
         return found.reshape(n, self.size, -1)
 
+    def turned(self, n: int) -> Window | None:
+        """The window on the outputs by which, its taps in reverse, the gradient of n inputs is a convolution.
+
+        There is one at stride 1 in mode "zeros"; else None.
+        """
+        if self.stride != 1 or self.mode != "zeros" or self.ceil_mode:
+            return None
+        before, after = self.pads(n)
+        return Window(self.size, 1, self.dilation, (self.extent - 1 - before, self.extent - 1 - after))
+
     def adjoint(self, n: int) -> Adjoint:
         """For each of n inputs, the (output, tap) pairs that read it, in any mode: the map of the gradient."""
         sources = self.sources(n).reshape(-1)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from svertka import portable, spec
-from svertka.engine import dense_gradients, pool_gradients
+from svertka.engine import dense_gradients, depthwise_gradients, pool_gradients, transposed_gradients
 from svertka.engine.dispatch import unfit
 from svertka.engine.report import PORTABLE, Call, tally
 from svertka.engine.step import Saved, Step
@@ -33,8 +33,15 @@ class Gradient:
     automatic: bool = False
 
 
+def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step | str:
+    depthwise = 1 < operation.groups == x.shape[1]
+    module: Any = depthwise_gradients.prepare_depthwise_step if depthwise else dense_gradients.prepare_convolution_step
+    return module(operation, x, *tensors)  # type: ignore[no-any-return]
+
+
 GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
-    spec.Convolution: Gradient(dense_gradients.prepare_convolution_step),
+    spec.Convolution: Gradient(_convolution),
+    spec.TransposedConvolution: Gradient(transposed_gradients.prepare_transposed_step),
     spec.MaxPool: Gradient(pool_gradients.prepare_maximum),
     spec.AveragePool: Gradient(pool_gradients.prepare_average),
 }

@@ -26,8 +26,6 @@ def prepare_convolution_step(
     operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Step | str:
     """A convolution and its gradients, or why there are none."""
-    if 1 < operation.groups == x.shape[1]:
-        return "it needs gradients of a depthwise convolution, which torch computes"
     runner = prepare_convolution(operation, x, weight, bias)
     return runner if isinstance(runner, str) else ConvolutionStep(operation, runner)
 
@@ -35,8 +33,8 @@ def prepare_convolution_step(
 class ConvolutionStep(Step):
     """A sum over windows, with its gradients to the input, the weight and the bias.
 
-    Subclasses say how an operation's are prepared: `input_gradient(x, weight, dy)` gives a function of (dy, weight), and
-    `weight_gradient(x, weight, dy, bias)` one of (x, dy) that gives a pair, the bias' gradient only if asked for.
+    Subclasses say how an operation's are prepared: `input_gradient(x, weight, dy)` gives a function of (dy, weight),
+    `weight_gradient(x, weight, dy, bias)` one of (x, dy), which gives a pair, the bias' gradient only if asked for.
     """
 
     def __init__(self, operation: Any, runner: Any) -> None:

@@ -64,7 +64,7 @@ class WeightOrder:
     """Where the numbers of a weight with these strides stand in a packing, see `kernels.weights`."""
 
     def __init__(self, packing: Packing, shape: Sequence[int], strides: Sequence[int]) -> None:
-        places = sum(
+        places: Any = sum(
             np.arange(n).reshape(-1, *[1] * (len(shape) - 1 - axis)) * step
             for axis, (n, step) in enumerate(zip(shape, strides, strict=True))
         )
@@ -198,7 +198,7 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
         if isinstance(pack, Packing) and not pack.line:
             return pack(weight.detach(), "packed")
         room = pack.groups * pack.blocks * pack.width if isinstance(pack, Packing) else 0
-        return weight.detach() if room == weight.numel() else pack(weight.detach())  # type: ignore[no-any-return]
+        return weight.detach() if room == weight.numel() else pack(weight.detach())
     key = (id(weight), id(pack))
     found = _packed.get(key)
     version = 0 if weight.is_inference() else weight._version

@@ -6,8 +6,8 @@ q runs over output places, t over taps, c over the group's inputs, d over its ou
 `vectors`: for one place and tap, neighbouring numbers of x are broadcast and multiplied with vectors of dy. The sum
 goes over blocks of places, whose dy stays in the cache while all the task's tiles take it; between blocks a tile's sums
 lie in memory. Which sums a task does, and in which order, is a matter of shapes alone; where one is cut into splits,
-each has a dw of its own, and they are added up in order afterwards. dw is [splits][groups][blocks][taps · inputs][width],
-see `weights`; the gradient of the bias, Σ_n Σ_q dy[n, q, d], is one row more, summed up while dy is in the cache.
+each has a dw of its own, and they are added up in order afterwards, see `weights`: dw is [splits][groups][blocks]
+[taps · inputs][width]. The bias' gradient, Σ_n Σ_q dy[n, q, d], is one row more, summed up while dy is copied.
 
 Few-channel convolutions have the taps of a row as inputs of one tap, see `dense`.
 """

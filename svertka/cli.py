@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from svertka.commands import engine, explain, pictures
+from svertka.commands import engine, explain, pictures, profile
 from svertka.errors import DataError, SvertkaError
 
 if TYPE_CHECKING:
@@ -243,6 +243,31 @@ def tune(
     _use_threads(threads)
     network, size = _network(model, _model_arguments(model_arg), size, classes, model_code)
     engine.show_tuning(network, size, batch)
+
+
+@app.command("profile")
+def profile_model(
+    model: Annotated[
+        str, typer.Argument(help="A model of svertka, FILE.py:FACTORY, a run folder or a model.safetensors.")
+    ],
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="CxHxW", help="Such as 3x224x224; a trained model knows its own.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 1,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the run as a trace for ui.perfetto.dev.")
+    ] = None,
+    as_json: AsJson = False,
+    threads: Threads = None,
+    classes: Annotated[int, typer.Option(min=1, help="Of a model that is not trained.")] = 1000,
+    model_arg: ModelArguments = None,
+    model_code: Code = None,
+) -> None:
+    """Compile a model into one native call and tell how long each part of it takes on this machine."""
+    size = None if input_size is None else _sizes(input_size, 3, "--input", "3x224x224")
+    _use_threads(threads)
+    network, size = _network(model, _model_arguments(model_arg), size, classes, model_code)
+    profile.show_profile(network, size, batch, trace, as_json)
 
 
 app.command("filter")(pictures.filters)

@@ -14,10 +14,10 @@ from svertka.compiler.compiled import Compiled
 
 def backend(module: fx.GraphModule, examples: Sequence[Any], **_: Any) -> Callable[..., Any]:
     """What `torch.compile(model, backend="svertka")` calls: a graph and its inputs → a function of such inputs."""
+    names = [_held_name(node) for node in module.graph.nodes if node.op == "placeholder"]
     if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in examples):
-        return Compiled(module.forward, [None] * len(examples)).without_plan("it needs gradients")
-    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    return Compiled(module.forward, [_held_name(node) for node in placeholders])
+        return Compiled(module.forward, names).without_plan("it needs gradients")
+    return Compiled(module.forward, names)
 
 
 def _held_name(node: fx.Node) -> str | None:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -21,13 +22,15 @@ Planned = tuple[Plan, list[Node]] | str  # or why there is none
 _PLANS = 32  # that are kept; of those that were used longest ago memory is given back
 
 
+_numbers = count()  # in the order in which they were made
 _everyone: weakref.WeakSet[Compiled] = weakref.WeakSet()
 
 
 def compiled_of(module: torch.nn.Module) -> list[Compiled]:
     """What was compiled of a module: all that holds one of its parameters or buffers."""
     own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    return [found for found in _everyone if any(id(owner()) in own for owner in found.owners)]
+    found = [part for part in _everyone if any(id(owner()) in own for owner in part.owners)]
+    return sorted(found, key=lambda part: part.number)
 
 
 class Compiled:
@@ -47,13 +50,15 @@ class Compiled:
         self.reason = ""  # why there are no plans
         self._lock = threading.RLock()
         self.owners: list[weakref.ref[Tensor]] = []
+        self.number = next(_numbers)
         _everyone.add(self)
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's results."""
-        if self.reason:
-            return self.function(*arguments)
         inputs, tensors = [arguments[i] for i in self.inputs], [arguments[i] for i in self.held]
+        if self.reason:
+            self.owners = self.owners or [weakref.ref(tensor) for tensor in tensors]
+            return self.function(*arguments)
         key = tuple([(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x for x in inputs])
         found = self.plans.get(key)
         if found is None:

@@ -46,8 +46,22 @@ def tally(call: Call) -> Tally:
     return _tallies.setdefault(call, Tally(call))
 
 
-def report(*, reset: bool = False) -> dict[Call, int]:
-    """How many calls of each kind there were since the start or the last reset, in the order they first came."""
+def report(compiled: Any = None, *, reset: bool = False, measure: bool = False) -> Any:
+    """Who computed what: by layers that were called one by one, or by a compiled network.
+
+    Args:
+        compiled: what `torch.compile` with the backend "svertka" or `svertka.compile` gave, or none.
+        reset: count calls of layers anew.
+        measure: also measure how long each part of the compiled network takes.
+
+    Returns:
+        How many calls of each kind there were since the start or the last reset, dict[Call, int], in the order they
+        first came; of a compiled network list[compiler.report.PlanReport], one for each shape of inputs.
+    """
+    if compiled is not None:
+        from svertka.compiler.report import report as of_network
+
+        return of_network(compiled, measure=measure)
     counts = {call: tally.count for call, tally in _tallies.items() if tally.count}
     if reset:
         for entry in _tallies.values():

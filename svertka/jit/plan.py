@@ -9,7 +9,7 @@ than it was asked for, or give them late. Those who wait pause, and then give wa
 
 `frame` is {team, steps, number of steps, threads, counters, times, next worker}. `counters` has a row of words for each
 worker, with the number of tasks taken of its range of each step, and a row with the tasks done of each step; they begin
-at 0. `times`, unless null, gets the clock's nanoseconds at the start and after each step.
+at 0. `times`, unless null, gets the clock's nanoseconds at the start and at the end of each step, from whoever ends it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def plan_module(target: Target) -> ir.Module:
     """A module with `run`."""
     module = ir.Module("plan")
     module.triple = target.triple
-    share = _share(module, target, posix())
+    is_posix = posix()
+    share = _share(module, target, is_posix)
     run = ir.Function(module, ir.FunctionType(VOID, [POINTER, I64]), "run")
     e = Emitter(run, target)
     frame, threads = run.args
@@ -64,6 +65,9 @@ def plan_module(target: Target) -> ir.Module:
     counters = e.load(frame, COUNTERS, POINTER)
     words = e.mul(_row(e, e.load(frame, COUNT, I64)), e.add(threads, 1))
     e.loop(0, words, lambda word: e.store(e.i64(0), counters, word))
+    times = e.load(frame, TIMES, POINTER)
+    if is_posix:
+        e.when(_is_there(e, times), lambda: _note_time(e, times, e.i64(0)))
 
     def fork() -> tuple[()]:
         kind = ir.FunctionType(VOID, [POINTER, POINTER, I32, I32])
@@ -78,6 +82,10 @@ def plan_module(target: Target) -> ir.Module:
     e.choose(e.b.icmp_signed("==", threads, e.i64(1)), alone, fork)
     e.b.ret_void()
     return module
+
+
+def _is_there(e: Emitter, pointer: Any) -> Any:
+    return e.b.icmp_unsigned("!=", e.b.ptrtoint(pointer, I64), e.i64(0))
 
 
 def _row(e: Emitter, steps: Any) -> Any:
@@ -95,13 +103,7 @@ def _share(module: ir.Module, target: Target, is_posix: bool) -> ir.Function:
     (worker,) = worker_number(e, e.load(frame, TEAM, POINTER), threads, e.at(frame, ARRIVED, I64))
     row = _row(e, count)
     done = e.at(counters, e.mul(row, threads), I64)
-    timed = e.b.and_(
-        e.b.icmp_unsigned("!=", e.b.ptrtoint(times, I64), e.i64(0)), e.b.icmp_signed("==", worker, e.i64(0))
-    )
-
-    def note(index: Any) -> None:
-        if is_posix:
-            e.when(timed, lambda: _note_time(e, times, index))
+    timed = _is_there(e, times)
 
     def step(index: Any) -> None:
         here = e.mul(index, STEP)
@@ -120,15 +122,17 @@ def _share(module: ir.Module, target: Target, is_posix: bool) -> ir.Function:
 
         (did,) = e.loop(0, threads, help_out, [e.i64(0)])
         finished = e.at(done, index, I64)
-        e.when(
-            e.b.icmp_signed(">", did, e.i64(0)),
-            lambda: e.b.atomic_rmw("add", finished, did, "acq_rel") and None,
-        )
-        last = e.b.icmp_signed("==", e.add(index, 1), count)
-        e.when(e.b.or_(e.b.not_(last), timed), lambda: _wait(e, finished, tasks, is_posix))
-        note(e.add(index, 1))
 
-    note(e.i64(0))
+        def add() -> None:
+            before = e.b.atomic_rmw("add", finished, did, "acq_rel")
+            ends = e.b.icmp_signed("==", e.b.add(before, did), tasks)
+            if is_posix:
+                e.when(e.b.and_(ends, timed), lambda: _note_time(e, times, e.add(index, 1)))
+
+        e.when(e.b.icmp_signed(">", did, e.i64(0)), add)
+        goes_on = e.b.icmp_signed("<", e.add(index, 1), count)
+        e.when(goes_on, lambda: _wait(e, finished, tasks, is_posix))
+
     e.loop(0, count, step)
     e.b.ret_void()
     return share

@@ -8,8 +8,10 @@ has changed.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import torch
@@ -75,26 +77,29 @@ class Weights:
         self.names = list(names)
         self._ready: dict[tuple[Held, Any], Tensor] = {}
         self._state: Any = None
+        self._owners: list[weakref.ref[Tensor]] = []  # since a new tensor may lie where an old one lay
         self._lock = threading.Lock()
         self._inference: list[bool] | None = None
 
     def refresh(self, tensors: Sequence[Tensor]) -> None:
         """Computes anew what has changed; `tensors` are the sources as they are now."""
         state = self._state_of(tensors)
-        if state == self._state:
+        if state == self._state and all(map(is_, [owner() for owner in self._owners], tensors)):
             return
         with self._lock:
-            before, now = self._state, state
-            if before == now:
-                return
+            before, owners = self._state, [owner() for owner in self._owners]
             if self._ready:
-                everything = before is None or before[0] != now[0]
-                changed = {i for i in range(len(tensors)) if everything or before[1][i] != now[1][i]}
+                everything = before is None or before[0] != state[0]
+                changed = {
+                    i
+                    for i, tensor in enumerate(tensors)
+                    if everything or before[1][i] != state[1][i] or owners[i] is not tensor
+                }
                 memo: dict[Any, Any] = {}
                 for (held, pack), place in self._ready.items():
                     if not changed.isdisjoint(sources(held)):
                         place.copy_(self._computed(held, pack, tensors, memo))
-            self._state = now
+            self._state, self._owners = state, [weakref.ref(tensor) for tensor in tensors]
 
     def _state_of(self, tensors: Sequence[Tensor]) -> Any:
         """What tells whether sources are the same: torch's counts of changes, where they are, steps of optimizers."""

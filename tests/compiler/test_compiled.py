@@ -51,6 +51,18 @@ def test_changed_weights_are_noticed(pair):
         assert same(compiled, model, x)
 
 
+def test_other_weights_at_the_same_address_are_noticed(pair):
+    model, compiled, x = pair
+    layer = model.dense[3]
+    memory = torch.randn(layer.weight.numel())
+    layer.weight = nn.Parameter(memory.view(5, -1))
+    with torch.no_grad():
+        compiled(x)
+        memory.numpy()[:] = 1  # which torch can't count
+        layer.weight = nn.Parameter(memory.view(5, -1))
+        assert same(compiled, model, x)
+
+
 @pytest.mark.parametrize("fused", (False, True))
 def test_steps_of_an_optimizer_are_noticed(pair, fused):
     model, compiled, x = pair

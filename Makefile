@@ -1,13 +1,14 @@
 # Two commands for a fresh machine with Python 3.11, git and make:
 #   make demo   set up in .venv, train a network on handwritten digits, predict on pictures it has not seen
-#   make test   set up in .venv, then lint, type-check and run all tests
+#   make test   set up in .venv, then lint, type-check and run all tests (those in a browser where Chromium is)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint bench bench-layers clean
+.PHONY: help setup demo test test-browser page page-check lint bench bench-layers clean
 
 help:
-	@sed -n '2,3p' Makefile; echo '#   make bench  measure the training loop beside a bare one'; \
+	@sed -n '2,3p' Makefile; echo '#   make page   build the lab'"'"'s page from web/'; \
+	echo '#   make bench  measure the training loop beside a bare one'; \
 	echo '#   make bench-layers  measure single layers beside other runtimes'
 
 setup: .venv/ready
@@ -21,8 +22,20 @@ demo: setup
 	$(BIN)/svertka train digits --model lenet --out runs/demo --overwrite
 	$(BIN)/svertka predict runs/demo docs/pictures/digits
 
-test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+test: setup lint page-check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not browser'
+	$(MAKE) --no-print-directory test-browser
+
+# Real clicks in Chromium; without one the tests are skipped and say how to install it.
+test-browser: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m browser tests/lab/browser -rs
+
+# The lab's page, from web/ into svertka/lab/static; the check compares what is committed with what web/ builds.
+page: setup
+	$(BIN)/python web/build.py
+
+page-check: setup
+	$(BIN)/python web/build.py --check
 
 lint: setup
 	$(BIN)/ruff check .
@@ -41,4 +54,4 @@ bench-layers: .venv-bench/ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf web/node_modules .venv .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

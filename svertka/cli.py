@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from svertka.commands import engine, explain, pictures, profile
+from svertka.commands import engine, explain, lab, pictures, profile
 from svertka.errors import DataError, SvertkaError
 
 if TYPE_CHECKING:
@@ -271,6 +271,7 @@ def profile_model(
 
 
 app.command("filter")(pictures.filters)
+app.command()(lab.lab)
 app.command()(engine.doctor)
 app.add_typer(engine.cache_app, name="cache")
 

@@ -164,9 +164,9 @@ class Header:
     grey: bool
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(source: str | Path | bytes | BinaryIO) -> Header:
     """The size and kind of a picture. Raises PictureError as `Preprocessing.decode` does."""
-    with opened(path) as picture:
+    with opened(source) as picture:
         width, height = picture.size
         # Other formats would have to be decoded to find their EXIF block.
         if picture.format in ("JPEG", "MPO") and _orientation(picture) >= 5:

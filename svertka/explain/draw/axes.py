@@ -110,6 +110,6 @@ def _mark(window: Any, n: int, place: int) -> Mark:
     source = int(window.extend(place, n))
     if isinstance(window, TransposedWindow):
         return Mark("input" if source != OUTSIDE else "nothing", source)
-    if source == place:
+    if source == place != OUTSIDE:
         return Mark("input", source)
     return Mark("nothing" if place >= n + window.pads(n)[1] else "padding", source)

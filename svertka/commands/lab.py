@@ -1,0 +1,31 @@
+"""The command that opens the lab."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from svertka.errors import SvertkaError
+
+
+def lab(
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Listen on this port; by default 8765 or the next free one.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Listen to other machines on this address; they need a token.")
+    ] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+) -> None:
+    """Open the lab: convolution under your hands, in the browser.
+
+    It listens to this machine alone, unless --host says otherwise, and works without a network.
+    """
+    try:
+        from svertka.lab.serve import serve
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("starlette", "uvicorn", "pydantic", "scipy"):
+            raise
+        raise SvertkaError(f"the lab needs {error.name}: pip install 'svertka[lab]'") from None
+    serve(host, port, browser)

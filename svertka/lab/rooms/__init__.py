@@ -1,0 +1,6 @@
+"""The rooms of the lab: what each computes for the page, by the library itself."""
+
+from svertka.lab.api import Endpoint
+from svertka.lab.rooms import convolution, pictures
+
+ENDPOINTS: tuple[Endpoint, ...] = (*convolution.ENDPOINTS, *pictures.ENDPOINTS)

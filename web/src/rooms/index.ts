@@ -1,0 +1,4 @@
+/** The rooms, in their order. */
+import Convolution from "./convolution/Convolution.svelte";
+
+export const ROOMS = { convolution: Convolution };

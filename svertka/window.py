@@ -18,6 +18,7 @@ Araujo, Norris & Sim, "Computing receptive fields of convolutional neural networ
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -95,6 +96,16 @@ def readers(windows: Sequence[Window], size: Sequence[int]) -> list[Any]:
             index = index.reshape(*index.shape[:-2], -1)
         maps.append(index)
     return [maps[0], *(index for index in maps[1:] if (index != OUTSIDE).any())]
+
+
+def adjoint(windows: Sequence[AxisWindow], size: Sequence[int]) -> Adjoint:
+    """The N-d map of the gradient as lists: the (output, tap) pairs that read each input, all by row-major numbers."""
+    table = sources(windows, size)
+    count, flat = table.shape[-1], table.reshape(-1)
+    reading = np.flatnonzero(flat != OUTSIDE)
+    order = reading[np.argsort(flat[reading], kind="stable")]
+    starts = np.searchsorted(flat[order], np.arange(math.prod(size) + 1))
+    return Adjoint(starts.astype(np.int64), order // count, order % count)
 
 
 def taps(windows: Sequence[AxisWindow], size: Sequence[int], count: str, xp: Any = np) -> Any:
@@ -342,13 +353,28 @@ class Window:
         before, after = self.pads(n)
         return Window(self.size, 1, self.dilation, (self.extent - 1 - before, self.extent - 1 - after))
 
+    def phases(self, n: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For each k < stride the (tap, shift) by which outputs q + shift read the inputs q · stride + k in place.
+
+        These are all readings but those of padding that stands for inputs, see `repeated`.
+        """
+        before, _ = self.pads(n)
+        found: list[list[tuple[int, int]]] = [[] for _ in range(self.stride)]
+        for tap in range(self.size):
+            # The place o · stride + tap · dilation − before is q · stride + k.
+            shift, k = divmod(tap * self.dilation - before, self.stride)
+            found[k].append((tap, -shift))
+        return tuple(map(tuple, found))
+
+    def repeated(self, n: int) -> Table:
+        """int64 [readings, (input, output, tap)]: those of places outside, where padding stands for the input."""
+        sources = self.sources(n)
+        outputs, taps = np.nonzero((sources != OUTSIDE) & (sources != self.places(n)))
+        return np.stack([sources[outputs, taps], outputs, taps], axis=1)
+
     def adjoint(self, n: int) -> Adjoint:
         """For each of n inputs, the (output, tap) pairs that read it, in any mode: the map of the gradient."""
-        sources = self.sources(n).reshape(-1)
-        reading = np.flatnonzero(sources != OUTSIDE)
-        order = reading[np.argsort(sources[reading], kind="stable")]
-        starts = np.searchsorted(sources[order], np.arange(n + 1))
-        return Adjoint(starts.astype(np.int64), order // self.size, order % self.size)
+        return adjoint((self,), (n,))
 
 
 @dataclass(frozen=True)
@@ -447,6 +473,11 @@ class Segments:
         if n < 1:
             raise GeometryError("a pooling to a given output size needs at least one input, but the axis is empty")
         return self.count
+
+    def at(self, n: int) -> Window | Segments:
+        """The regular window that these segments are on n inputs, if they are one."""
+        step = n // self.count
+        return Window(step, step) if step and n % self.count == 0 else self
 
     def longest(self, n: int) -> int:
         """The number of inputs in the longest segment."""

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from svertka.window import sources
+
 KINDS = ("normal", "ties", "nan", "infinite")
 
 
@@ -60,3 +62,14 @@ def assert_norms_near(found: Tensor, expected: npt.ArrayLike, terms: int, p: flo
     finite = np.where(np.isfinite(expected), expected, 0.0)
     roundings = (terms + 8) * max(1.0, 1 / p) + 4 * abs(np.log(np.where(finite > 0, finite, 1.0)))
     assert_near(found, expected, 0.0 if p == np.inf else torch.finfo(found.dtype).eps * roundings * finite)
+
+
+def places_of(taps: Tensor, windows: Any, size: Any) -> Tensor:
+    """The places that the taps of these numbers read, [N, C, *output size]; −1 is none, in as many bits."""
+    table = torch.from_numpy(sources(windows, size))
+    count = table.shape[-1]
+    number = taps.flatten(2).long().movedim(-1, 0)
+    number = torch.where(number < 0, number + {1: 2**8, 2: 2**16, 4: 2**32}[taps.element_size()], number)
+    table = torch.nn.functional.pad(table.reshape(-1, count), (0, 1), value=-1)
+    found = table.gather(1, number.clamp(max=count).flatten(1)).view(number.shape)
+    return found.movedim(0, -1).reshape(taps.shape)

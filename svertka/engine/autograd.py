@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svertka import portable, spec
+from svertka import spec
 from svertka.engine import dense_gradients, depthwise_gradients, pool_gradients, transposed_gradients
 from svertka.engine.dispatch import unfit
 from svertka.engine.report import PORTABLE, Call, tally
@@ -44,6 +44,9 @@ GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
     spec.TransposedConvolution: Gradient(transposed_gradients.prepare_transposed_step),
     spec.MaxPool: Gradient(pool_gradients.prepare_maximum),
     spec.AveragePool: Gradient(pool_gradients.prepare_average),
+    spec.LpPool: Gradient(pool_gradients.prepare_norm),
+    spec.StochasticPool: Gradient(pool_gradients.prepare_stochastic),
+    spec.Pad: Gradient(pool_gradients.prepare_padding),
 }
 
 
@@ -88,15 +91,13 @@ class _Function(torch.autograd.Function):
         does, dy, needs = ctx.does, gradients[0], ctx.needs_input_grad[2:]
         x, *rest = ctx.saved_tensors
         tensors, kept = rest[: len(needs) - 1], rest[len(needs) - 1 :]
-        if x is None:
-            x = torch.empty_strided(*ctx.layout)
         reason = _unfit(does.operation, dy, tensors)
         if not reason:
             return None, None, *does.step.backward(dy, Saved(needs, x, tensors, kept))
+        if x is None:  # its numbers don't matter
+            x = torch.empty_strided(*ctx.layout).zero_().requires_grad_()
         tally(Call(does.operation, tuple(x.shape), PORTABLE, reason)).count += 1
-        if does.step.linear:
-            x = x.zero_().requires_grad_()
-        return None, None, *_by_torch(does.operation, (x, *tensors), needs, dy)
+        return None, None, *_by_torch(does, Saved(needs, x, tensors, kept), dy)
 
 
 def _unfit(operation: Any, dy: Tensor, tensors: Sequence[Tensor | None]) -> str:
@@ -108,10 +109,11 @@ def _unfit(operation: Any, dy: Tensor, tensors: Sequence[Tensor | None]) -> str:
     return unfit(operation, dy, tensors)
 
 
-def _by_torch(operation: Any, tensors: Sequence[Tensor | None], needs: Sequence[bool], dy: Tensor) -> list[Any]:
+def _by_torch(does: _Differentiable, saved: Saved, dy: Tensor) -> list[Any]:
     follow = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = portable.run(operation, *tensors)
-        wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need and tensor is not None]
+        y = does.step.composed(does.operation, saved)
+        tensors = zip((saved.x, *saved.tensors), saved.needs, strict=True)
+        wanted = [tensor for tensor, need in tensors if need and tensor is not None]
         gradients = iter(torch.autograd.grad(y, wanted, dy, create_graph=follow))
-    return [next(gradients) if need else None for need in needs]
+    return [next(gradients) if need else None for need in saved.needs]

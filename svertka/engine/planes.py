@@ -17,7 +17,7 @@ from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import empty
 from svertka.engine.packing import packed_weight
 from svertka.engine.plane_tables import ColumnMap, RowMap, column_map, int32, row_map
-from svertka.engine.pools import combination_of, counts_of
+from svertka.engine.pools import combination_of, counts_of, first_tap, room_for_taps
 from svertka.kernels.combine import Average, Combination, WeightedSum
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.planes import PLANES, Planes, PlanesSchedule, Taps, choose_planes
@@ -40,11 +40,13 @@ def prepare_planes(
     residual: Tensor | None = None,
     *,
     schedule: PlanesSchedule | None = None,
-    return_indices: bool = False,
-    generator: torch.Generator | None = None,  # noqa: ARG001 (only the runner draws)
+    where: str = "",
 ) -> Any:
-    """A runner for an operation that keeps channels apart on a contiguous x, or why there is none."""
-    combination = combination_of(operation, tuple(x.shape[2:]), return_indices)
+    """A runner for an operation that keeps channels apart on a contiguous x, or why there is none.
+
+    where: as in `combination_of`.
+    """
+    combination = combination_of(operation, tuple(x.shape[2:]), where)
     epilogue = Epilogue(
         bias is not None, scale is not None, residual is not None, getattr(operation, "activation", None)
     )
@@ -142,16 +144,19 @@ def _given(
         for line in counts[:-1]:
             total = np.multiply.outer(total, line).reshape(-1)
         return total.astype(np.float32), counts[-1].astype(np.float32)
-    if "source" not in combination.required:
+    if not combination.required & {"source", "tap"}:
         return np.zeros(1, np.int32), np.zeros(1, np.int32)
     sources = geometry.sources(outer, height)
-    return _first(sources.reshape(-1, sources.shape[-1])), _first(along.sources(size[-1]))
+    tables = sources.reshape(-1, sources.shape[-1]), along.sources(size[-1])
+    rows, columns = (_first(table, "tap" in combination.required) for table in tables)
+    return rows, columns
 
 
-def _first(sources: Any) -> Any:
-    """int32 [outputs]: the first input that each reads, −1 if none."""
+def _first(sources: Any, tap: bool) -> Any:
+    """int32 [outputs]: the first input that each reads, or the tap that reads it; −1 if none."""
     first = np.argmax(sources != OUTSIDE, axis=1)
-    return np.take_along_axis(sources, first[:, None], axis=1)[:, 0].astype(np.int32)
+    found = np.take_along_axis(sources, first[:, None], axis=1)[:, 0]
+    return (np.where(found == OUTSIDE, OUTSIDE, first) if tap else found).astype(np.int32)
 
 
 class _Weights:
@@ -175,7 +180,9 @@ class _Runner:
         size, lanes = tuple(x.shape[2:]), host().lanes
         channels = x.shape[1] if weight is None else max(x.shape[1], weight.shape[0])
         self.shape = (x.shape[0], channels, *operation.output_size(size))
-        does, rows, columns = plan.kernel.combination, plan.rows, plan.columns
+        does = plan.kernel.combination
+        self.tells, self.bits = getattr(does, "where", ""), does.bits
+        rows, columns = plan.rows, plan.columns
         self.draws = "draw" in does.required
         divide = isinstance(operation, spec.WeightedPool) and isinstance(does, WeightedSum)
         self.packing = _NORMALISED if divide else _AS_THEY_ARE
@@ -232,20 +239,23 @@ class _Runner:
         scale: Tensor | None = None,
         residual: Tensor | None = None,
         *,
-        return_indices: bool = False,
         generator: torch.Generator | None = None,
+        **_: Any,
     ) -> Any:
         x = x.contiguous()
         packed = None if weight is None else packed_weight(weight, self.packing)
         bias, scale, residual = (None if t is None else t.contiguous() for t in (bias, scale, residual))
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
         y = empty(self.shape, False)
-        places = empty(self.shape, False, torch.int64) if return_indices else None
+        places = torch.empty(self.shape, dtype=torch.int64) if self.tells == "source" else None
+        taps = room_for_taps(y.numel(), self.bits) if self.tells == "tap" else None
         self.launch(
-            x.data_ptr(), self.outside.data_ptr(), address(packed), y.data_ptr(), address(places), address(scale),
+            x.data_ptr(), self.outside.data_ptr(), address(packed), y.data_ptr(),
+            address(places) or first_tap(taps), address(scale),
             address(bias), address(residual), address(seed), *self.addresses,
         )  # fmt: skip
-        return y if places is None else (y, places)
+        second = taps if places is None else places
+        return y if second is None else (y, second)
 
 
 class _WholeRunner:

@@ -1,4 +1,4 @@
-"""The gradients of maximum and average pooling, in either memory format."""
+"""Poolings and their gradients, in either memory format."""
 
 from __future__ import annotations
 
@@ -6,49 +6,61 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from svertka import spec
-from svertka import window as geometry
-from svertka.engine.launch import Launch, address
-from svertka.engine.layout import CHANNELS_LAST, channels_last, empty
-from svertka.engine.pools import counts_of, prepare_pool
+from svertka import portable, spec
+from svertka.engine.gathering import prepare_gathering
+from svertka.engine.pad import prepare_pad
+from svertka.engine.pools import counts_of, prepare_pool, taps_like
 from svertka.engine.step import Saved, Step
-from svertka.kernels.pool_gradient import POOL_GRADIENT, PoolGradient, PoolGradientSchedule
-from svertka.kernels.target import host
-from svertka.window import OUTSIDE
-
-_TASK = 1 << 16  # numbers of dx in a task, about
 
 
 def prepare_maximum(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) -> Step | str:
     """A maximum pooling and its gradient, or why there is none."""
-    runner = prepare_pool(operation, x, return_indices=True)
-    return runner if isinstance(runner, str) else _Maximum(runner, prepare_pool_gradient(operation, x), return_indices)
+    parts = prepare_pool(operation, x, taps=True), prepare_gathering("taken", operation.windows, x)
+    return _refused(*parts) or _Taken(
+        *parts, prepare_pool(operation, x, return_indices=True) if return_indices else None
+    )
 
 
-def prepare_average(operation: spec.AveragePool, x: Tensor) -> Step | str:
-    """An average pooling and its gradient, or why there is none."""
-    runner = prepare_pool(operation, x)
-    return runner if isinstance(runner, str) else _Average(runner, prepare_pool_gradient(operation, x))
+def _refused(*parts: Any) -> str:
+    """Why one of them can't be done; "" if all can."""
+    return next((part for part in parts if isinstance(part, str)), "")
 
 
-class _Maximum(Step):
-    def __init__(self, runner: Any, gradient: Any, return_indices: bool) -> None:
-        self.runner, self.gradient, self.return_indices = runner, gradient, return_indices
-        self.detail = runner.detail
+class _Taken(Step):
+    """A pooling that takes one input of each window: dy goes there."""
 
-    def forward(self, x: Tensor, *_: Tensor | None, **__: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-        y, places = self.runner(x, return_indices=True)
-        return ((y, places) if self.return_indices else (y,)), [places]
+    def __init__(self, runner: Any, gradient: Any, places: Any = None) -> None:
+        self.runner, self.gradient, self.places, self.detail = runner, gradient, places, runner.detail
+        self.layout: tuple[Any, Any] = ((), ())  # of y
+
+    def forward(self, x: Tensor, *_: Tensor | None, **options: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        y, taken = self.runner(x, generator=options.get("generator"))
+        self.layout = y.shape, y.stride()
+        results = (y,) if self.places is None else (y, self.places(x)[1])
+        return results, [taken]
 
     def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
         return [self.gradient(dy, saved.kept[0])]
 
 
-class _Average(Step):
+def prepare_average(operation: spec.AveragePool, x: Tensor) -> Step | str:
+    """An average pooling and its gradient, or why there is none."""
+    gradient = prepare_gathering("sum", operation.windows, x, counts_of(operation, tuple(x.shape[2:])))
+    parts = prepare_pool(operation, x), gradient
+    return _refused(*parts) or _Sum(*parts)
+
+
+def prepare_padding(operation: spec.Pad, x: Tensor) -> Step | str:
+    """A padding and its gradient, or why there is none."""
+    parts = prepare_pad(operation, x), prepare_gathering("sum", operation.windows, x)
+    return _refused(*parts) or _Sum(*parts)
+
+
+class _Sum(Step):
+    """A linear operation that adds inputs up, or a padding: the gradient is the adjoint."""
+
     linear = True
 
     def __init__(self, runner: Any, gradient: Any) -> None:
@@ -58,69 +70,88 @@ class _Average(Step):
         return (self.runner(x),), []
 
     def backward(self, dy: Tensor, _: Saved) -> Sequence[Tensor | None]:
-        return [self.gradient(dy, None)]
+        return [self.gradient(dy)]
 
 
-def prepare_pool_gradient(operation: spec.MaxPool | spec.AveragePool, x: Tensor) -> Any:
-    """A runner of (dy, places) → dx, shaped like x; of an average places are None."""
-    return _PoolGradient(operation, x)
+def prepare_norm(operation: spec.LpPool, x: Tensor) -> Step | str:
+    """A pooling by p-norms and its gradient, or why there is none."""
+    if operation.p == math.inf:
+        maximum = spec.MaxPool(operation.windows)
+        parts = prepare_pool(maximum, x, taps=True), prepare_gathering("taken", operation.windows, x)
+        return _refused(*parts) or _LargestMagnitude(*parts)
+    parts = prepare_pool(operation, x), prepare_gathering("sum", operation.windows, x)
+    return _refused(*parts) or _Norm(operation.p, *parts)
 
 
-class _PoolGradient:
-    def __init__(self, operation: spec.MaxPool | spec.AveragePool, x: Tensor) -> None:
-        self.shape, self.last = tuple(x.shape), channels_last(x)
-        size, channels = tuple(x.shape[2:]), x.shape[1]
-        inputs, outputs = math.prod(size), math.prod(operation.output_size(size))
-        maximum = isinstance(operation, spec.MaxPool)
-        self.tables: tuple[Any, ...] = (None, None, None)
-        if self.last or not maximum:
-            self.tables = _readers(operation, size)
-        if self.last:
-            images, part = x.shape[0], max(_TASK // channels, 1)
-        else:
-            images, part = x.shape[0] * channels, max(_TASK // inputs, 1) if maximum else inputs
-        planes = maximum and not self.last  # of which a task takes some
-        parts = 1 if planes else -(-inputs // part)
-        lanes = host().lanes
-        schedule = PoolGradientSchedule(min(4, -(-channels // lanes)) if self.last else 1)
-        self.launch = Launch(
-            POOL_GRADIENT,
-            PoolGradient(maximum, channels if self.last else 0),
-            schedule,
-            -(-images // part) if planes else images * parts,
-            inputs=inputs,
-            outputs=outputs,
-            images=images,
-            parts=parts,
-            part=part,
-        )
-        self.detail = "pool gradient"
+class _LargestMagnitude(Step):
+    """y = max |x|: dx = sign(x) · dy where it was taken."""
 
-    def __call__(self, dy: Tensor, places: Tensor | None) -> Tensor:
-        dy, places = self._laid(dy), None if places is None else self._laid(places)
-        dx = empty(self.shape, self.last)
-        self.launch(address(dy), address(places), address(dx), *map(address, self.tables))
-        return dx
+    def __init__(self, runner: Any, gradient: Any) -> None:
+        self.runner, self.gradient, self.detail = runner, gradient, runner.detail
 
-    def _laid(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=CHANNELS_LAST[x.ndim]) if self.last else x.contiguous()
+    def forward(self, x: Tensor, *_: Tensor | None, **__: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        y, taken = self.runner(x.abs())
+        return (y.clamp_(min=0),), [taken]  # 0 of a window that reads no input
+
+    def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
+        return [self.gradient(dy, saved.kept[0]).mul_(saved.x.sign())]
 
 
-def _readers(operation: Any, size: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """The readers of each input: int32 starts [inputs + 1], int32 outputs and float32 shares of them, in order."""
-    sources = geometry.sources(operation.windows, size)
-    sources = sources.reshape(-1, sources.shape[-1])
-    outputs, taps = np.nonzero(sources != OUTSIDE)
-    pairs, times = np.unique(sources[outputs, taps] * len(sources) + outputs, return_counts=True)
-    inputs, readers = np.divmod(pairs, len(sources))
-    shares = times.astype(np.float64)
-    if isinstance(operation, spec.AveragePool):
-        counts = np.ones(1)
-        for line in counts_of(operation, size):
-            counts = np.multiply.outer(counts, line).reshape(-1)
-        shares /= counts[readers]
-    starts = np.searchsorted(inputs, np.arange(math.prod(size) + 1))
-    return tuple(
-        torch.from_numpy(table)
-        for table in (starts.astype(np.int32), readers.astype(np.int32), shares.astype(np.float32))
-    )  # type: ignore[return-value]
+class _Norm(Step):
+    """y = (Σ |x|^p)^(1/p): dx = sign(x) · |x|^(p − 1) · Σ dy · y^(1 − p); 0 where x or y is."""
+
+    def __init__(self, p: float, runner: Any, gradient: Any) -> None:
+        self.p, self.runner, self.gradient, self.detail = p, runner, gradient, runner.detail
+
+    def forward(self, x: Tensor, *_: Tensor | None, **__: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        y = self.runner(x)
+        return (y,), [y]
+
+    def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
+        x, (y,), p = saved.x, saved.kept, self.p
+        if p == 1:
+            return [self.gradient(dy).mul_(x.sign())]
+        if p == 2:
+            return [self.gradient((dy / y).masked_fill_(y == 0, 0.0)).mul_(x)]
+        shares = (dy * y ** (1 - p)).masked_fill_(y == 0, 0.0)
+        slope = (x.abs() ** (p - 1)).copysign_(x).masked_fill_(x == 0, 0.0)
+        return [self.gradient(shares).mul_(slope)]
+
+
+def prepare_stochastic(operation: spec.StochasticPool, x: Tensor, **_: Any) -> Step | str:
+    """A stochastic pooling and its gradient, or why there is none."""
+    if operation.sample:
+        parts = prepare_pool(operation, x, taps=True), prepare_gathering("taken", operation.windows, x)
+        return _refused(*parts) or _Drawn(*parts)
+    total = spec.AveragePool(operation.windows, divisor=1.0)
+    parts = prepare_pool(operation, x), prepare_gathering("sum", operation.windows, x)
+    return _refused(*parts, prepare_pool(total, x)) or _ProportionalMean(*parts, prepare_pool(total, x))
+
+
+class _Drawn(_Taken):
+    """A draw: dy goes to the place that was drawn."""
+
+    def composed(self, operation: Any, saved: Saved) -> Any:
+        (taps,) = saved.kept
+        values, _ = portable.gather(saved.x.clamp(min=0), operation.windows, 0.0)
+        number = taps_like(taps, *self.layout).long() & (256 ** taps.element_size() - 1)
+        drawn = values.gather(-1, number.clamp(max=values.shape[-1] - 1)[..., None])[..., 0]
+        return drawn.masked_fill(number >= values.shape[-1], 0.0)
+
+
+class _ProportionalMean(Step):
+    """y = Σ x⁺² / s with s = Σ x⁺: dx = 2 x⁺ · Σ dy / s − Σ dy · y / s where x ≥ 0, else 0."""
+
+    def __init__(self, runner: Any, gradient: Any, total: Any) -> None:
+        self.runner, self.gradient, self.total, self.detail = runner, gradient, total, runner.detail
+
+    def forward(self, x: Tensor, *_: Tensor | None, **__: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        y = self.runner(x)
+        return (y,), [y]
+
+    def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
+        (y,), positive = saved.kept, saved.x.clamp(min=0)
+        total = self.total(positive)
+        share = dy / total.masked_fill_(total == 0, 1.0)
+        dx = self.gradient(share).mul_(positive).mul_(2).sub_(self.gradient(share * y))
+        return [dx.masked_fill_(~(saved.x >= 0), 0.0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,20 +44,24 @@ def prepare_pool(
     x: Tensor,
     *weight: Tensor,
     return_indices: bool = False,
-    generator: torch.Generator | None = None,
+    taps: bool = False,
+    generator: torch.Generator | None = None,  # noqa: ARG001 (only the runner draws)
     schedule: ChannelwiseSchedule | None = None,
 ) -> Any:
     """A runner for a pooling, or why there is none.
 
-    weight: of a weighted mean, [channels or 1, *kernel_size].
+    Args:
+        weight: of a weighted mean, [channels or 1, *kernel_size].
+        return_indices: the runner gives (y, int64 places), of a maximum.
+        taps: it gives (y, the numbers of the taps that were taken, see `taps_like`), of a maximum or a draw.
     """
     if isinstance(operation, spec.LpPool) and not (operation.p == math.inf or _ORDERS[0] <= operation.p <= _ORDERS[1]):
         return f"norms of order {operation.p} are computed by torch"
     if weight and weight[0].shape[0] not in (1, x.shape[1]):
         return "its sizes don't fit"  # torch's operations say it better
-    combination = combination_of(operation, tuple(x.shape[2:]), return_indices)
-    options = {"return_indices": return_indices, "generator": generator}
-    return _prepared(operation, combination, x, *weight, schedule=schedule, **options)
+    where = "source" if return_indices else "tap" if taps else ""
+    combination = combination_of(operation, tuple(x.shape[2:]), where)
+    return _prepared(operation, combination, x, *weight, schedule=schedule)
 
 
 def prepare_depthwise(
@@ -85,7 +90,6 @@ def _prepared(
     x: Tensor,
     *tensors: Tensor | None,
     schedule: ChannelwiseSchedule | None,
-    **options: Any,
 ) -> Any:
     operation.output_size(x.shape[2:])  # raises where no window fits
     if x[0].numel() >= 2**31:
@@ -93,7 +97,7 @@ def _prepared(
     if not channels_last(x) and schedule is None and _multiplier(operation, x, *tensors) == 1:
         from svertka.engine.planes import prepare_planes  # which builds on this module
 
-        runner = prepare_planes(operation, x, *tensors, **options)
+        runner = prepare_planes(operation, x, *tensors, where=getattr(combination, "where", ""))
         if not isinstance(runner, str):
             return runner
     parts = _parts(operation, combination, x) if schedule is None else 1
@@ -134,15 +138,43 @@ class _InParts:
         self.second = _Runner(operation, combination, empty(self.first.shape, True))
         self.detail = f"{self.first.detail}, images in {parts} parts"
 
-    def __call__(self, x: Tensor, *, return_indices: bool = False) -> Any:  # noqa: ARG002 (it is False)
+    def __call__(self, x: Tensor, **_: Any) -> Any:
         return self.second(self.first(x))
 
 
-def combination_of(operation: Any, size: tuple[int, ...], indices: bool) -> Combination:
-    """What an operation does inside a window."""
+_GUARD = 64  # numbers before and after those of the taps, which kernels may read
+
+
+def tap_bits(windows: Sequence[Any], size: Sequence[int]) -> int:
+    """The bits of an integer that tells the taps of a window apart, and none of them."""
+    taps = math.prod(window.sources(n).shape[1] for window, n in zip(windows, size, strict=True))
+    return 8 if taps < 2**8 else 16 if taps < 2**16 else 32
+
+
+_INTEGERS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
+
+
+def room_for_taps(count: int, bits: int) -> Tensor:
+    """Room for the numbers of taps, with some to spare before and after them: see `first_tap`."""
+    return torch.empty(count + 2 * _GUARD, dtype=_INTEGERS[bits])
+
+
+def first_tap(taps: Tensor | None) -> int:
+    """The address of the first number in `room_for_taps`; 0 of none."""
+    return 0 if taps is None else taps.data_ptr() + _GUARD * taps.element_size()
+
+
+def taps_like(taps: Tensor, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """The numbers in `room_for_taps` [N, C, *output size], which lie as those of the result do; none is −1."""
+    return taps[_GUARD:-_GUARD].as_strided(tuple(shape), tuple(stride))
+
+
+def combination_of(operation: Any, size: tuple[int, ...], where: str = "") -> Combination:
+    """What an operation does inside a window, and whether it tells a "source" or "tap" that it took."""
+    bits = tap_bits(operation.windows, size) if where == "tap" else 64
     match operation:
         case spec.MaxPool():
-            return Maximum(indices)
+            return Maximum(where, bits)
         case spec.AveragePool():
             return Average(all(_exact(count) for line in counts_of(operation, size) for count in line))
         case spec.LpPool():
@@ -151,7 +183,7 @@ def combination_of(operation: Any, size: tuple[int, ...], indices: bool) -> Comb
             outside = any((w.sources(n) == OUTSIDE).any() for w, n in zip(operation.windows, size, strict=True))
             return WeightedMean() if outside and not operation.count_include_pad else WeightedSum()
         case spec.StochasticPool():
-            return ProportionalDraw() if operation.sample else ProportionalMean()
+            return ProportionalDraw(where, bits) if operation.sample else ProportionalMean()
     return WeightedSum()
 
 
@@ -179,12 +211,14 @@ class _Axis:
     table: Tensor
 
 
-def _axis(window: Any, n: int, behind: int, counts: Any) -> _Axis:
-    """The table of an axis with so many inputs on the axes behind."""
+def _axis(window: Any, n: int, behind: int, taps_behind: int, counts: Any) -> _Axis:
+    """The table of an axis with so many inputs on the axes behind, and taps if an output's first tap is asked for."""
     sources = window.sources(n)
     inside = sources != OUTSIDE
     places = np.where(inside, sources * behind, OUTSIDE)
     first = np.take_along_axis(places, inside.argmax(1)[:, None], 1)
+    if taps_behind:
+        first = np.where(inside.any(1), inside.argmax(1) * taps_behind, OUTSIDE)[:, None]
     bits = np.asarray(counts, np.float32).view(np.int32)[:, None]
     table = np.concatenate([places, first, bits], 1).astype(np.int32)
     return _Axis(sources.shape[0], sources.shape[1], torch.from_numpy(table))
@@ -238,7 +272,8 @@ class _Runner:
     ) -> None:
         multiplier = _multiplier(operation, x, weight)
         size, channels, target = tuple(x.shape[2:]), x.shape[1] * multiplier, host()
-        self.combination, self.last = combination, channels_last(x) or (weight is not None and channels_last(weight))
+        self.combination, self.tells = combination, getattr(combination, "where", "")
+        self.last = channels_last(x) or (weight is not None and channels_last(weight))
         self.shape = (x.shape[0], channels, *operation.output_size(size))
         self.either = channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
         self.axes = axes = _axes(operation, combination, size)
@@ -270,8 +305,8 @@ class _Runner:
         scale: Tensor | None = None,
         residual: Tensor | None = None,
         *,
-        return_indices: bool = False,
         generator: torch.Generator | None = None,
+        **_: Any,
     ) -> Any:
         x = with_channels_last(x)
         residual = None if residual is None else with_channels_last(residual)
@@ -280,14 +315,22 @@ class _Runner:
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
         last = not self.either or self.last
         y = empty(self.shape, last)
-        indices = empty(self.shape, last, torch.int64) if return_indices else None
+        indices = empty(self.shape, last, torch.int64) if self.tells == "source" else None
+        taps = room_for_taps(y.numel(), self.combination.bits) if self.tells == "tap" else None
         self.launch(
-            x.data_ptr(), address(packed), y.data_ptr(), address(indices), *self.tables,
+            x.data_ptr(), address(packed), y.data_ptr(), address(indices) or first_tap(taps), *self.tables,
             address(bias), address(scale), address(residual), address(seed),
         )  # fmt: skip
         if not (self.last or self.either):
-            y, indices = y.contiguous(), indices if indices is None else indices.contiguous()
-        return y if indices is None else (y, indices)
+            result = y.contiguous()
+            indices = None if indices is None else indices.contiguous()
+            if taps is not None:
+                turned = room_for_taps(y.numel(), self.combination.bits)
+                taps_like(turned, y.shape, result.stride()).copy_(taps_like(taps, y.shape, y.stride()))
+                taps = turned
+            y = result
+        second = taps if indices is None else indices
+        return y if second is None else (y, second)
 
     @property
     def draws(self) -> bool:
@@ -304,7 +347,11 @@ def _axes(operation: Any, combination: Combination, size: tuple[int, ...]) -> li
         counts[missing:] = counts_of(operation, size)
         counts = [1 / line if combination.reciprocal else line for line in counts]
     behind = [sizes[1] * sizes[2], sizes[2], 1]
-    return [_axis(*arguments) for arguments in zip(windows, sizes, behind, counts, strict=True)]
+    taps_behind = [0, 0, 0]
+    if "tap" in combination.required:
+        taps = [window.sources(n).shape[1] for window, n in zip(windows, sizes, strict=True)]
+        taps_behind = [taps[1] * taps[2], taps[2], 1]
+    return [_axis(*arguments) for arguments in zip(windows, sizes, behind, taps_behind, counts, strict=True)]
 
 
 def _launch(

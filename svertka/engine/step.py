@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from svertka import portable
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -16,12 +18,12 @@ class Saved:
 
     Args:
         needs: which of x and the tensors need gradients.
-        x, tensors: as they were; of a `linear` step x has its layout, but no numbers.
+        x, tensors: as they were; x is None if the step is `linear`.
         kept: by `forward`.
     """
 
     needs: Sequence[bool]
-    x: Tensor
+    x: Any  # a tensor
     tensors: Sequence[Tensor | None]
     kept: Sequence[Tensor]
 
@@ -29,7 +31,7 @@ class Saved:
 class Step:
     """What a differentiable operation does forward and backward; the subclasses are the kinds of operations.
 
-    `detail` is for the report. `linear`: the gradients don't depend on x, of which no more than the layout is kept.
+    `detail` is for the report. `linear`: the gradients don't depend on x, which isn't kept.
     """
 
     detail: str
@@ -46,6 +48,11 @@ class Step:
             dy: the first result's gradient, in any layout.
         """
         raise NotImplementedError
+
+    def composed(self, operation: Any, saved: Saved) -> Any:
+        """The first result composed of torch's operations, for gradients of gradients; x is never None here."""
+        found = portable.run(operation, saved.x, *saved.tensors)
+        return found[0] if isinstance(found, tuple) else found
 
 
 class Remembered:

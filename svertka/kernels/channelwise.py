@@ -5,7 +5,7 @@
 Vectors run along the channels. A table for each axis tells the sources, and an output's place in the input is the sum
 of three entries; a tap with an entry of −1 is left out. Each line of a table belongs to one output on that axis:
 
-    places of the taps · (inputs on the axes behind), the first place that is not −1, the count as a float's bits
+    places of the taps · (inputs on the axes behind), the first that isn't −1 (or its tap), the count as a float's bits
 
 The register tile is `pixels` neighbours of a row × `vectors`; an input is loaded once for all the pixels that read it.
 Tiles whose sources follow each other at the stride need one address; those near an edge look up each place of the line
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from svertka.kernels.combine import Combination, Given, Norm, State, uniform
+from svertka.kernels.combine import Combination, Given, Norm, State, resized, uniform
 from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import Epilogue, activate
 from svertka.kernels.family import Family
@@ -226,10 +226,12 @@ class ChannelwiseKernel:
         x = self._input(place, channel)
         values = [self._load_input(x, 0, v) for v in range(vectors)]
         source = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
+        own = e.splat_index(e.b.trunc(tap, I32)) if "tap" in self.needs else None
         w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
         size = len(state) // (len(taps) * vectors)
         result: State = []
         for i, t in enumerate(taps):
+            source = source if own is None else e.b.add(own, e.splat_index(t))
             for v in range(vectors):
                 weight = self._load(w, t * spec.channels, v) if w is not None else None
                 at = (i * vectors + v) * size
@@ -262,12 +264,14 @@ class ChannelwiseKernel:
         x = self._input(place, channel)
         w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
         base = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
+        own = e.splat_index(e.b.trunc(tap, I32)) if "tap" in self.needs else None
         loaded: dict[tuple[int, int], Value] = {}
         sources: dict[int, Value] = {}
         result = list(state)
         size = len(state) // (schedule.pixels * schedule.vectors)
         for t in range(taps):
             weights = [self._load(w, t * spec.channels, v) if w is not None else None for v in range(schedule.vectors)]
+            number = None if own is None else e.b.add(own, e.splat_index(t))
             for p in range(schedule.pixels):
                 step = p * spec.stride + t * spec.dilation
                 if base is not None and step not in sources:
@@ -277,7 +281,7 @@ class ChannelwiseKernel:
                         loaded[step, v] = self._load_input(x, step * self.inputs, v)
                     at = (p * schedule.vectors + v) * size
                     result[at : at + size] = self.combination.step(
-                        e, turn, result[at : at + size], loaded[step, v], sources.get(step), weights[v]
+                        e, turn, result[at : at + size], loaded[step, v], sources.get(step, number), weights[v]
                     )
         return result
 
@@ -363,7 +367,7 @@ class ChannelwiseKernel:
             results = combination.finish(e, part, known)
             e.store_vector(self._epilogue(results[0], at, factors, v), self.a.y, at, self.lanes_used)
             if combination.results == 2:
-                places = e.b.sext(results[1], ir.VectorType(I64, e.lanes))
+                places = resized(e, results[1], combination.bits)
                 e.store_vector(places, self.a.indices, at, self.lanes_used)
 
     def _lines(self, line: Callable[[Value, Value, State], State], state: State) -> State:
@@ -404,7 +408,7 @@ class ChannelwiseKernel:
                 (self._line(a.column_table, here, a.column_taps), a.column_taps),
             )
             first = count = None
-            if "source" in self.needs:
+            if self.needs & {"source", "tap"}:
                 entries = [e.load(line, taps, I32) for line, taps in lines]
                 lowest = e.b.or_(e.b.or_(entries[0], entries[1]), entries[2])  # negative if one is
                 total = e.b.add(e.b.add(entries[0], entries[1]), entries[2])

@@ -13,9 +13,10 @@ which changes nothing. What an operation needs beyond the values, it says by `ne
 
     weight   of each tap: a vector (None if not needed)
     source   of each tap, and `first` in Given
+    tap      in place of sources the taps' own numbers, and `first` is one
     count, draw   in Given
 
-Results are float32, but for the maximum's second, the places (int32).
+Results are float32, but for the maximum's second, the places or taps (int32, stored as integers of `bits`).
 """
 
 # ruff: noqa: ARG002 (an operation is told more than it needs)
@@ -39,7 +40,7 @@ class Given:
     """What is known of a vector of outputs before its taps are read.
 
     Args:
-        first: int32, the first input that the window reads, −1 if none.
+        first: int32, the first input that the window reads, or its tap; −1 if none.
         count: float, the number of taps that a mean divides by, or 1 / it (see `Average`).
         draw: uniform numbers in [0, 1), see `uniform`.
     """
@@ -60,6 +61,7 @@ class Combination:
     turns: ClassVar[int] = 1
     states: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
+    bits = 64
 
     @property
     def required(self) -> frozenset[str]:
@@ -151,23 +153,26 @@ class Maximum(Combination):
     """The first of the largest x, the first NaN above all; −∞ of nothing.
 
     Args:
-        indices: give its source, too: the window's first input if all are −∞, −1 if there is none.
+        where: "source" gives its source, too, "tap" the tap that reads it: the window's first one if all are −∞, −1 if
+            it reads no input.
+        bits: that these are stored in.
     """
 
-    indices: bool = False
+    where: str = ""
+    bits: int = 64
     identity = -math.inf
 
     @property
     def required(self) -> frozenset[str]:
-        return frozenset({"source"}) if self.indices else frozenset()
+        return frozenset({self.where}) if self.where else frozenset()
 
     @property
     def results(self) -> int:
-        return 2 if self.indices else 1
+        return 2 if self.where else 1
 
     @property
     def separable(self) -> bool:
-        return not self.indices
+        return not self.where
 
     def lift(self, e: Emitter, value: Value) -> Value:
         return value
@@ -177,10 +182,10 @@ class Maximum(Combination):
 
     def start(self, e: Emitter, turn: int, before: State, given: Given) -> State:
         lowest = e.splat(-math.inf)
-        return [lowest, given.first] if self.indices else [lowest]
+        return [lowest, given.first] if self.where else [lowest]
 
     def step(self, e: Emitter, turn: int, state: State, value: Value, source: Value, weight: Value) -> State:
-        if not self.indices:
+        if not self.where:
             return [larger(e, state[0], value)]
         largest, place = state
         # Neither NaN is smaller: NaN takes the place of a number, but not of a NaN that came before.
@@ -259,29 +264,54 @@ class ProportionalDraw(Combination):
     """x⁺ at the tap t where Σ_{s<t} x⁺ ≤ draw · Σ x⁺ < Σ_{s≤t} x⁺: a draw with probability ∝ x⁺ = max(x, 0).
 
     0 if all are ≤ 0; ∞ or NaN if that is the sum.
+
+    Args:
+        where: "tap" gives t, too, −1 where nothing was drawn.
+        bits: that it is stored in.
     """
 
+    where: str = ""
+    bits: int = 8
     turns = 2
-    states = 2
-    needs = frozenset({"draw"})
+
+    @property
+    def states(self) -> int:  # type: ignore[override]
+        return 3 if self.where else 2
+
+    @property
+    def required(self) -> frozenset[str]:
+        return frozenset({"draw", self.where}) if self.where else frozenset({"draw"})
+
+    @property
+    def results(self) -> int:
+        return 2 if self.where else 1
 
     def start(self, e: Emitter, turn: int, before: State, given: Given) -> State:
         if turn == 0:
             return [e.splat(0.0)]
-        return [e.splat(0.0), e.splat(0.0), e.b.fmul(given.draw, before[0]), before[0]]
+        state = [e.splat(0.0), e.splat(0.0), e.b.fmul(given.draw, before[0]), before[0]]
+        return [*state, e.splat_index(-1)] if self.where else state
 
     def step(self, e: Emitter, turn: int, state: State, value: Value, source: Value, weight: Value) -> State:
         value = positive(e, value)
         if turn == 0:
             return [e.b.fadd(state[0], value)]
-        drawn, running, goal, total = state
+        drawn, running, goal, total, *tap = state
         take = e.b.fcmp_ordered("<=", running, goal)  # the last such tap is the one
-        return [e.b.select(take, value, drawn), e.b.fadd(running, value), goal, total]
+        tap = [e.b.select(take, source, number) for number in tap]
+        return [e.b.select(take, value, drawn), e.b.fadd(running, value), goal, total, *tap]
 
     def finish(self, e: Emitter, state: State, given: Given) -> Sequence[Value]:
-        drawn, _, _, total = state
+        drawn, _, _, total, *tap = state
         finite = e.b.fcmp_ordered("<", total, e.splat(math.inf))
-        return [e.b.select(finite, drawn, total)]
+        some = e.b.and_(finite, e.b.fcmp_ordered(">", total, e.splat(0.0)))
+        return [e.b.select(finite, drawn, total), *(e.b.select(some, t, e.splat_index(-1)) for t in tap)]
+
+
+def resized(e: Emitter, numbers: Value, bits: int) -> Value:
+    """A vector of int32 as integers of so many bits."""
+    kind = ir.VectorType(ir.IntType(bits), numbers.type.count)
+    return e.b.sext(numbers, kind) if bits > 32 else numbers if bits == 32 else e.b.trunc(numbers, kind)
 
 
 def larger(e: Emitter, largest: Value, value: Value) -> Value:

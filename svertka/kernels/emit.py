@@ -140,10 +140,11 @@ class Emitter:
         kind = kind or self.vector
         address = self.at(pointer, offset, kind.element)
         if count is None or count == self.lanes:
-            return self.b.load(address, typ=kind, align=4)
+            return self.b.load(address, typ=kind, align=_packed(kind))
         result = ir.Constant(kind, [kind.element(0)] * self.lanes)
         for first, size in _powers(count, self.lanes):
-            part = self.b.load(self.at(address, first, kind.element), typ=ir.VectorType(kind.element, size), align=4)
+            place, some = self.at(address, first, kind.element), ir.VectorType(kind.element, size)
+            part = self.b.load(place, typ=some, align=_packed(kind))
             wide = self.b.shuffle_vector(part, ir.Constant(part.type, ir.Undefined), _lanes(range(self.lanes), size))
             picks = [self.lanes + i - first if first <= i < first + size else i for i in range(self.lanes)]
             result = self.b.shuffle_vector(result, wide, _lanes(picks))
@@ -153,13 +154,13 @@ class Emitter:
         """A vector to neighbours, anywhere; only the first `count` lanes are written."""
         address = self.at(pointer, offset, value.type.element)
         if count is None or count == self.lanes:
-            self.b.store(value, address, align=4)
+            self.b.store(value, address, align=_packed(value.type))
             return
         for first, size in _powers(count, self.lanes):
             part = self.b.shuffle_vector(
                 value, ir.Constant(value.type, ir.Undefined), _lanes(range(first, first + size))
             )
-            self.b.store(part, self.at(address, first, value.type.element), align=4)
+            self.b.store(part, self.at(address, first, value.type.element), align=_packed(value.type))
 
     def array(self, count: int, kind: Any = F32) -> Value:
         """Room for `count` elements on the stack, made once on entry, on a cache line's boundary."""
@@ -290,7 +291,12 @@ def _count(kind: Any) -> str:
 
 
 def _alignment(kind: Any) -> int:
-    return 8 if kind in (I64, POINTER) else 4
+    return 8 if kind in (I64, POINTER) else min(4, getattr(kind, "width", 32) // 8)
+
+
+def _packed(kind: Any) -> int:
+    """The alignment of a vector that lies anywhere."""
+    return min(4, _alignment(kind.element))
 
 
 def shuffle(e: Emitter, a: Value, b: Value, picks: Sequence[int]) -> Value:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -228,13 +229,48 @@ def load_first(e: Emitter, pointer: Value, offset: Value, count: Value) -> Value
 
 
 def store_first(e: Emitter, value: Value, pointer: Value, offset: Value, count: Value) -> None:
-    """Stores only the lanes below `count` (an i64, may be negative): floats, i32 or i64."""
-    mask = first_lanes(e, count)
+    """Stores only the lanes below `count` (an i64, may be negative): floats or integers."""
     element = value.type.element
+    if element not in (F32, I32, I64):
+        _store_few(e, value, pointer, offset, count)
+        return
+    mask = first_lanes(e, count)
     suffix = {F32: "f32", I32: "i32", I64: "i64"}[element]
     kind = ir.FunctionType(VOID, [value.type, POINTER, mask.type])
     address = e.at(pointer, offset, element)
     e.b.call(_declared(e, f"llvm.masked.store.v{e.lanes}{suffix}.p0", kind), [value, address, mask])
+
+
+def _store_few(e: Emitter, value: Value, pointer: Value, offset: Value, count: Value) -> None:
+    """`store_first` of small integers, of which processors have no masked stores: in powers of two."""
+    element, lanes = value.type.element, e.lanes
+
+    def whole() -> tuple[()]:
+        e.store_vector(value, pointer, offset)
+        return ()
+
+    def part() -> None:
+        bits, place = e.b.bitcast(value, ir.IntType(lanes * element.width)), e.value(offset)
+        size = lanes // 2
+        while size:
+            kind = ir.IntType(size * element.width)
+            wanted = e.b.icmp_signed("!=", e.b.and_(count, e.i64(size)), e.i64(0))
+            address = e.at(pointer, place, element)
+            few = e.b.trunc(bits, kind)
+            e.when(wanted, partial(_store_bits, e, few, address))
+            moved = e.b.lshr(bits, ir.Constant(bits.type, kind.width))
+            bits, place = e.b.select(wanted, moved, bits), e.b.select(wanted, e.add(place, size), place)
+            size //= 2
+
+    def some() -> tuple[()]:
+        e.when(e.b.icmp_signed(">", count, e.i64(0)), part)
+        return ()
+
+    e.choose(e.b.icmp_signed(">=", count, e.i64(lanes)), whole, some)
+
+
+def _store_bits(e: Emitter, bits: Value, address: Value) -> None:
+    e.b.store(bits, address, align=1)
 
 
 def _declared(e: Emitter, name: str, kind: Any) -> Value:

@@ -23,7 +23,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from svertka.kernels.combine import Combination, Given, State, WeightedMean, WeightedSum, uniform
+from svertka.kernels.combine import Combination, Given, State, WeightedMean, WeightedSum, resized, uniform
 from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import NOTHING, Epilogue, activate
 from svertka.kernels.family import Family
@@ -204,8 +204,7 @@ class PlanesKernel:
             value = e.b.fadd(value, e.splat(e.load(self.a.bias, self.channel)))
         if epilogue.residual:
             value = e.b.fadd(value, load_first(e, self.a.residual, place, left))
-        wide = ir.VectorType(I64, e.lanes)
-        return [activate(e, epilogue.activation, value), *(e.b.sext(index, wide) for index in places)]
+        return [activate(e, epilogue.activation, value), *(resized(e, index, self.does.bits) for index in places)]
 
     # The taps of a tile
 
@@ -233,16 +232,17 @@ class PlanesKernel:
             if self.spec.one_count:
                 return Given(count=e.splat(e.load(a.row_given)))
             return Given(count=e.b.fmul(e.splat(e.load(a.row_given, row)), e.load_vector(a.column_given, output)))
-        if "source" in self.needs:
-            in_row, at = e.load(a.row_given, row, I32), e.load_vector(a.column_given, output, kind=e.indices)
-            place = e.b.add(e.splat_index(e.b.mul(in_row, e.b.trunc(a.width, I32))), at)
-            nothing = e.b.icmp_signed("<", e.b.or_(e.splat_index(in_row), at), e.splat_index(0))
-            return Given(first=e.b.select(nothing, e.splat_index(-1), place))
         if "draw" in self.needs:
             start = e.add(e.add(e.mul(self.channel, a.y_plane), e.mul(row, a.y_width)), output)
             lanes = ir.Constant(e.indices, list(range(e.lanes)))
             places = e.b.add(e.splat_index(e.b.trunc(start, I32)), lanes)
             return Given(draw=uniform(e, e.load(a.seed, 0, I64), self.image, places))
+        if self.needs & {"source", "tap"}:
+            width = self._column_taps if "tap" in self.needs else a.width
+            in_row, at = e.load(a.row_given, row, I32), e.load_vector(a.column_given, output, kind=e.indices)
+            place = e.b.add(e.splat_index(e.b.mul(in_row, e.b.trunc(e.value(width), I32))), at)
+            nothing = e.b.icmp_signed("<", e.b.or_(e.splat_index(in_row), at), e.splat_index(0))
+            return Given(first=e.b.select(nothing, e.splat_index(-1), place))
         return Given()
 
     def _merged(self, r: Value, o: Value) -> Value:
@@ -284,16 +284,17 @@ class PlanesKernel:
         assert rows
         first = e.mul(r, rows.stride)
         if not rows.deep:
-            return self._unrolled_slab(turn, first, o, states, self.weights)
+            return self._unrolled_slab(turn, first, o, states, self.weights, 0)
 
         def slab(number: Value, *flat: Value) -> list[Value]:
             here = e.add(first, e.mul(number, self.a.depth_step))
-            return _flat(self._unrolled_slab(turn, here, o, self._cut(flat), self._unrolled_weights(number)))
+            weights, first_tap = self._unrolled_weights(number), e.mul(number, rows.size * self._column_taps)
+            return _flat(self._unrolled_slab(turn, here, o, self._cut(flat), weights, first_tap))
 
         return self._cut(e.loop(0, self.a.depth_taps, slab, _flat(states)))
 
     def _unrolled_slab(
-        self, turn: int, first: Value, o: Value, states: list[State], weights: list[Value]
+        self, turn: int, first: Value, o: Value, states: list[State], weights: list[Value], first_tap: Value
     ) -> list[State]:
         """Line after line: what is read of one serves all rows of the tile that see it."""
         e, rows, columns, vectors = self.e, self.spec.rows, self.spec.columns, self.schedule.vectors
@@ -311,6 +312,7 @@ class PlanesKernel:
                     value, source = self._told(line, row, place, t)
                     for i, j in seen[offset]:
                         weight = weights[j * columns.size + t] if weights else None
+                        source = self._number(e.add(first_tap, j * columns.size + t), source)
                         weight, cell = self._inside(weight, row, place, t), i * vectors + v
                         states[cell] = self.does.step(e, turn, states[cell], value, source, weight)
         return states
@@ -333,12 +335,13 @@ class PlanesKernel:
 
             def tap(t: Any, *flat: Value) -> list[Value]:
                 result = self._cut(flat)
-                weight = None
+                weight, number = None, e.add(e.mul(e.add(e.mul(depth, a.row_taps), j), count), t)
                 if "weight" in self.needs:
-                    weight = e.splat(e.load(self.weight, e.add(e.mul(e.add(e.mul(depth, a.row_taps), j), count), t)))
+                    weight = e.splat(e.load(self.weight, number))
                 for cell, (i, along) in enumerate(self.cells):
                     place = e.add(o, along)
                     value, source = self._told(lines[i], rows[i], place, t)
+                    source = self._number(number, source)
                     own = self._inside(weight, rows[i], place, t)
                     result[cell] = self.does.step(e, turn, result[cell], value, source, own)
                 return _flat(result)
@@ -410,6 +413,16 @@ class PlanesKernel:
             return value, None
         start = e.splat_index(e.b.trunc(e.mul(row, self.a.width), I32))
         return value, e.b.add(start, e.load_vector(self.columns, place, kind=e.indices))
+
+    def _number(self, tap: Value, source: Value) -> Value:
+        """The tap's number in place of the source, if it is asked for."""
+        if "tap" not in self.needs:
+            return source
+        return self.e.splat_index(tap if isinstance(tap, int) else self.e.b.trunc(tap, I32))
+
+    @property
+    def _column_taps(self) -> Value:
+        return self.spec.columns.size if self.spec.columns else self.a.column_taps
 
     def _inside(self, weight: Value, row: Value, o: Value, t: Any) -> Value:
         """The weight; 0 of taps outside, if weights are counted."""

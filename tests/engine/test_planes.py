@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from comparing import places_of
 from engine.bounds import UNIT, agrees, sum_bound
 from geometries import drawn, geometries
 from guarded import guarded
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from svertka import reference, spec
 from svertka.engine import layout, planes
 from svertka.engine.planes import prepare_planes
+from svertka.engine.pools import taps_like
 from svertka.errors import GeometryError
 from svertka.kernels.planes import PlanesSchedule
 from svertka.kernels.target import host
@@ -31,9 +33,9 @@ def numbers(seed, *shape):
 
 
 def prepared(operation, x, *tensors, **options):
-    runner = prepare_planes(operation, x, *tensors, **options)
+    chosen = {name: options.pop(name) for name in ("schedule", "where") if name in options}
+    runner = prepare_planes(operation, x, *tensors, **chosen)
     assert not isinstance(runner, str), runner
-    options.pop("schedule", None)
     return runner(x, *tensors, **options)
 
 
@@ -71,8 +73,13 @@ def check(operation, x, *tensors, schedule=None):
 
 
 def check_places(operation, x, schedule=None):
-    values, places = prepared(operation, x, return_indices=True, schedule=schedule)
+    values, places = prepared(operation, x, where="source", schedule=schedule)
     expected, where = reference.max_pool(x.numpy(), operation.windows)
+    again, taps = prepared(operation, x, where="tap", schedule=schedule)
+    assert torch.equal(again.nan_to_num(), values.nan_to_num())
+    assert torch.equal(
+        places_of(taps_like(taps, values.shape, values.stride()), operation.windows, x.shape[2:]), places
+    )
     np.testing.assert_array_equal(values.numpy(), expected.astype(np.float32))
     np.testing.assert_array_equal(places.numpy(), where)
     assert places.dtype is torch.int64

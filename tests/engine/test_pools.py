@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from comparing import KINDS, assert_near, assert_norms_near, assert_sums_near, numbers
+from comparing import KINDS, assert_near, assert_norms_near, assert_sums_near, numbers, places_of
 from geometries import SEEDS, drawn, geometries
 from guarded import guarded
 from hypothesis import assume, given, settings
@@ -34,7 +34,7 @@ def prepared(operation, x, *tensors, **options):
     prepare = pools.prepare_depthwise if isinstance(operation, spec.Convolution) else pools.prepare_pool
     runner = prepare(operation, x, *tensors, **options)
     assert not isinstance(runner, str), runner
-    return runner(x, *tensors, **options)
+    return runner(x, *tensors, **{name: value for name, value in options.items() if name != "taps"})
 
 
 @st.composite
@@ -65,6 +65,8 @@ def test_maximum(case, return_indices):
     if return_indices:
         assert found[1].dtype is torch.int64
         assert_near(found[1], places)
+        y, taps = prepared(spec.MaxPool(windows), x, taps=True)
+        assert_near(places_of(pools.taps_like(taps, y.shape, y.stride()), windows, x.shape[2:]), places)
 
 
 @few

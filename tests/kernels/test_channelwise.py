@@ -80,7 +80,7 @@ def test_a_tile_larger_than_the_row_or_its_channels_is_refused():
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 def test_chosen_tiles_fit(target):
-    for combination in (WeightedSum(), Maximum(), Maximum(True), Average(), Norm(2.5), ProportionalDraw()):
+    for combination in (WeightedSum(), Maximum(), Maximum("source"), Average(), Norm(2.5), ProportionalDraw()):
         for channels in (1, 3, 4, 15, 16, 31, 64, 100):
             for columns in (1, 2, 7, 14, 56, 112):
                 for taps in (0, 1, 3, 31):

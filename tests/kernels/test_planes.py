@@ -73,7 +73,7 @@ def test_lanes_that_are_not_read_are_zeros():
 def kernels():
     window, strided = Taps(3), Taps(3, 2)
     yield PLANES, Planes(Maximum(), Taps(3), strided, 2), PlanesSchedule()
-    yield PLANES, Planes(Maximum(True), strided, strided, 2), PlanesSchedule()
+    yield PLANES, Planes(Maximum("source"), strided, strided, 2), PlanesSchedule()
     yield PLANES, Planes(Average(), None, None, 1), PlanesSchedule()
     yield PLANES, Planes(Norm(3.5), Taps(3), window, 1), PlanesSchedule()
     yield PLANES, Planes(WeightedMean(), None, Taps(3, 3), 3), PlanesSchedule()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from svertka.errors import DataError, GeometryError, SvertkaError
 
 if TYPE_CHECKING:
-    from svertka import explain, functional, models, nn, reference, spec, vision, window
+    from svertka import explain, functional, inspect, models, nn, reference, spec, vision, window
     from svertka.compiler.model import compile  # noqa: A004
     from svertka.engine.dispatch import use, using
     from svertka.engine.packing import forget_weights
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "DataError", "GeometryError", "SvertkaError", "Window", "compile", "explain", "forget_weights", "functional",
-    "models", "nn", "reference", "report", "spec", "summary", "use", "using", "vision", "window",
+    "inspect", "models", "nn", "reference", "report", "spec", "summary", "use", "using", "vision", "window",
 ]  # fmt: skip
 _ELSEWHERE = {
     "Window": "svertka.window",

@@ -4,12 +4,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-browser page page-check lint bench bench-layers clean
+.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-error clean
 
 help:
 	@sed -n '2,3p' Makefile; echo '#   make page   build the lab'"'"'s page from web/'; \
 	echo '#   make bench  measure the training loop beside a bare one'; \
-	echo '#   make bench-layers  measure single layers beside other runtimes'
+	echo '#   make bench-layers  measure single layers beside other runtimes'; \
+	echo '#   make bench-error  measure the rounding errors of the algorithms for convolutions'
 
 setup: .venv/ready
 
@@ -47,6 +48,9 @@ bench: setup
 
 bench-layers: .venv-bench/ready
 	.venv-bench/bin/python bench/layers.py $(ARGS)
+
+bench-error: setup
+	$(BIN)/python bench/error.py $(ARGS)
 
 .venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench

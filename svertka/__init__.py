@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from svertka.compiler.model import compile  # noqa: A004
     from svertka.engine.dispatch import use, using
     from svertka.engine.packing import forget_weights
+    from svertka.engine.precision import get_precision, precision, set_precision
     from svertka.engine.report import report
     from svertka.explain.summaries import summary
     from svertka.window import Window
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "DataError", "GeometryError", "SvertkaError", "Window", "compile", "explain", "forget_weights", "functional",
-    "inspect", "models", "nn", "reference", "report", "spec", "summary", "use", "using", "vision", "window",
+    "get_precision", "inspect", "models", "nn", "precision", "reference", "report", "set_precision", "spec", "summary",
+    "use", "using", "vision", "window",
 ]  # fmt: skip
 _ELSEWHERE = {
     "Window": "svertka.window",
     "compile": "svertka.compiler.model",
     "forget_weights": "svertka.engine.packing",
+    "get_precision": "svertka.engine.precision",
+    "precision": "svertka.engine.precision",
     "report": "svertka.engine.report",
+    "set_precision": "svertka.engine.precision",
     "summary": "svertka.explain.summaries",
     "use": "svertka.engine.dispatch",
     "using": "svertka.engine.dispatch",

@@ -117,14 +117,14 @@ def show_tuning(network: torch.nn.Module, size: tuple[int, ...], batch: int) -> 
     from svertka.engine.tuning import tune
 
     console = Console(highlight=False)
-    table = _table("convolution, input by weight", "tile before", "after", "µs before", "after", "gain")
+    table = _table("convolution, input by weight", "schedule before", "after", "µs before", "after", "gain")
     total = [0.0, 0.0]
     with console.status("Measuring schedules …") as status:
         for number, tuned in enumerate(tune(network, torch.randn(batch, *size)), start=1):
             status.update(f"Measuring schedules … {number} convolutions done")
             before, after = tuned.seconds_before * 1e6, tuned.seconds_after * 1e6
             total[0], total[1] = total[0] + before, total[1] + after
-            tiles = [f"{schedule.pixels}×{schedule.vectors}" for schedule in (tuned.before, tuned.after)]
+            tiles = [str(schedule) for schedule in (tuned.before, tuned.after)]
             table.add_row(tuned.layer, *tiles, f"{before:.0f}", f"{after:.0f}", f"{before / after:.2f}")
     if not total[1]:
         console.print("The network has no convolution that the kernels compute: there is nothing to tune.")

@@ -17,6 +17,7 @@ from svertka.compiler.lower import Lowering, Node, Role
 from svertka.compiler.plan import Plan
 from svertka.compiler.recorder import NotRecordable
 from svertka.compiler.trace import trace
+from svertka.engine.precision import products
 
 Planned = tuple[Plan, list[Node]] | str  # or why there is none
 _PLANS = 32  # that are kept; of those that were used longest ago memory is given back
@@ -59,7 +60,7 @@ class Compiled:
         if self.reason:
             self.owners = self.owners or [weakref.ref(tensor) for tensor in tensors]
             return self.function(*arguments)
-        key = tuple([(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x for x in inputs])
+        key = products(), *[(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x for x in inputs]
         found = self.plans.get(key)
         if found is None:
             found = self._planned(key, arguments, inputs, tensors)

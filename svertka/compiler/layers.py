@@ -20,6 +20,7 @@ from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, NotRecordable
 from svertka.engine import dense, few, pools
 from svertka.engine.layout import channels_last, neighbours, with_channels_last
 from svertka.engine.pad import prepare_pad
+from svertka.engine.precision import products
 from svertka.window import Window
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def runner(low: Lowering, prepare: Callable[..., Any], operation: Any, *tensors:
         if tensor is not None and tensor.dtype is not torch.float32:
             raise NotRecordable(f"{str(tensor.dtype).removeprefix('torch.')} is computed by torch")
     layouts = tuple(None if t is None else (tuple(t.shape), t.stride()) for t in tensors)
-    found = _prepared(prepare, operation, layouts, tuple(options.items()))
+    found = _prepared(prepare, operation, layouts, tuple(options.items()), products())
     if isinstance(found, str):
         raise NotRecordable(found)
     low.recorder.kept.append(found)
@@ -83,7 +84,7 @@ def runner(low: Lowering, prepare: Callable[..., Any], operation: Any, *tensors:
 
 
 @lru_cache(maxsize=1024)
-def _prepared(prepare: Callable[..., Any], operation: Any, layouts: tuple[Any, ...], options: Any) -> Any:
+def _prepared(prepare: Callable[..., Any], operation: Any, layouts: tuple[Any, ...], options: Any, _: int) -> Any:
     with _disable_current_modes():
         tensors = [None if layout is None else torch.empty_strided(*layout) for layout in layouts]
         return prepare(operation, *tensors, **dict(options))

@@ -64,6 +64,7 @@ class Plan:
     def __init__(self, recorder: Recorder, outputs: Sequence[Output], shapes: Sequence[Any]) -> None:
         self.weights: Weights = recorder.weights
         self.outputs, self.shapes, self.kept = list(outputs), list(shapes), recorder.kept
+        self.most_threads = torch.get_num_threads()  # for so many, scratch of their own was recorded
         recorder.resolve()
         external = [b for item in recorder.items if isinstance(item, Call) for b in item.results if b is not None]
         for index, buffer in enumerate(external):
@@ -199,7 +200,7 @@ class _Run:
             address = new[index].data_ptr()
             for word, offset in fixups:
                 words[word] = address + offset
-        number = threads.usable(torch.get_num_threads())
+        number = threads.usable(min(torch.get_num_threads(), self.plan.most_threads))
         if number > self.threads:
             self._count_for(number)
         for function, item in self.items:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine import few
+from svertka.engine import few, winograd
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import (
     Tables,
@@ -30,15 +30,21 @@ from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.few import FewSchedule
 from svertka.kernels.target import host
+from svertka.kernels.winograd import WinogradSchedule
+from svertka.kernels.winograd_schedule import Direct
 from svertka.window import OUTSIDE
 
+DIRECT = Direct()
 _SMALL = 64  # places of an output whose whole batch is one image to the kernel, so that tiles are full
 MOST = 2**31  # what a table's int32 can count
 
 
-def prepare_convolution(operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-    """A runner for a convolution of x, or why there is none."""
-    return prepare_block(spec.ConvolutionBlock(operation.windows, operation.groups), x, weight, bias)
+def prepare_convolution(
+    operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None, *, schedule: Any = None
+) -> Any:
+    """A runner for a convolution of x, or why there is none; `schedule` forces one."""
+    block = spec.ConvolutionBlock(operation.windows, operation.groups)
+    return prepare_block(block, x, weight, bias, schedule=schedule)
 
 
 def prepare_block(
@@ -55,11 +61,16 @@ def prepare_block(
     reason = _unfit(operation, x, weight.shape[1] * operation.groups, weight.shape[0])
     if reason:
         return reason
-    if 1 < operation.groups == x.shape[1] and not operation.pool and schedule is None:
+    if 1 < operation.groups == x.shape[1] and not operation.pool and schedule in (None, DIRECT):
         runner = prepare_depthwise(operation, x, weight, bias, scale, residual)
         if not isinstance(runner, str):
             return runner
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
+    if isinstance(schedule, WinogradSchedule) or (schedule is None and winograd.suits(operation, weight)):
+        runner = winograd.prepare_winograd(operation, x, weight, epilogue, schedule)
+        if not isinstance(runner, str):
+            return runner
+    schedule = None if schedule == DIRECT else schedule
     if isinstance(schedule, FewSchedule) or (schedule is None and few.suits(operation, x)):
         runner = few.prepare_few(operation, x, weight, epilogue, schedule)
         if isinstance(schedule, FewSchedule) or not isinstance(runner, str):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine.dense import MOST, Part, Runner, phases, prepare_convolution
+from svertka.engine.dense import DIRECT, MOST, Part, Runner, phases, prepare_convolution
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
 from svertka.engine.packing import Packing, changing, same, weight_order
@@ -26,7 +26,8 @@ def prepare_convolution_step(
     operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Step | str:
     """A convolution and its gradients, or why there are none."""
-    runner = prepare_convolution(operation, x, weight, bias)
+    # Weights that change with each step would have to be transformed anew each time.
+    runner = prepare_convolution(operation, x, weight, bias, schedule=DIRECT)
     return runner if isinstance(runner, str) else ConvolutionStep(operation, runner)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from svertka import spec
+from svertka.engine import precision
 from svertka.engine.report import KERNEL, PORTABLE, Call, Tally, tally
 from svertka.errors import SvertkaError
 
@@ -100,7 +101,7 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
         reason = "it needs gradients"
     if not reason:
         settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
-        key: tuple[Any, ...] = (id(operation), needed, settings, x.shape, x.stride())
+        key: tuple[Any, ...] = (id(operation), needed, settings, precision.products(), x.shape, x.stride())
         for tensor in tensors:
             key += (None,) if tensor is None else (tensor.shape, tensor.stride())
         found = _runners.get(key)
@@ -127,7 +128,7 @@ def forget() -> None:
 def prepared() -> list[tuple[Any, Any, list[Any]]]:
     """What was prepared: (operation, runner or reason, random tensors like those it was prepared for)."""
     found = []
-    for (_, _, _, *layouts), (runner, operation, _) in list(_runners.items()):
+    for (_, _, _, _, *layouts), (runner, operation, _) in list(_runners.items()):
         tensors: list[Any] = []
         rest = iter(layouts)
         for shape in rest:

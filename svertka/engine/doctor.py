@@ -184,6 +184,7 @@ def _cases() -> list[_Case]:
     return [
         _Case(spec.Convolution(window), (2, 40, 9, 8), ((7, 40, 3, 3), (7,))),
         _Case(spec.Convolution(window), (2, 3, 9, 8), ((7, 3, 3, 3), (7,))),
+        _Case(spec.Convolution(spec.windows(2, 3, 1, 1)), (2, 64, 16, 15), ((64, 64, 3, 3), (64,)), 640),
         _Case(spec.Convolution(window, 6), (2, 6, 9, 8), ((6, 1, 3, 3), (6,))),
         _Case(pooled, (2, 5, 9, 8), ((7, 5, 3, 3), (7,))),
         _Case(transposed, (2, 5, 9, 8), ((5, 7, 3, 3), (7,))),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -124,12 +124,13 @@ def weight_order(packing: Packing, shape: Sequence[int], strides: Sequence[int])
     return WeightOrder(packing, shape, strides)
 
 
-_packings: dict[Packing, Packing] = {}
+_packings: dict[Any, Any] = {}
+P = TypeVar("P")
 
 
-def same(packing: Packing) -> Packing:
+def same(packing: P) -> P:
     """The one object that stands for all equal packings, so that a weight is packed once for inputs of all sizes."""
-    return _packings.setdefault(packing, packing)
+    return _packings.setdefault(packing, packing)  # type: ignore[no-any-return]
 
 
 class _Kept:

@@ -24,6 +24,8 @@ from svertka.kernels.dense import Dense, DenseSchedule
 from svertka.kernels.few import Few, FewSchedule
 from svertka.kernels.schedule import candidates, candidates_few, choose_dense, choose_few
 from svertka.kernels.target import Target
+from svertka.kernels.winograd import Winograd, WinogradSchedule
+from svertka.kernels.winograd_schedule import Choice, Direct, candidates_winograd, choose_winograd
 
 FILE = "schedules.json"
 _BETTER = 0.97  # of the time with the rules' schedule: what is less of a gain may be noise
@@ -41,16 +43,22 @@ class Tuned:
     """
 
     layer: str
-    before: DenseSchedule | FewSchedule
-    after: DenseSchedule | FewSchedule
+    before: DenseSchedule | FewSchedule | Choice
+    after: DenseSchedule | FewSchedule | Choice
     seconds_before: float
     seconds_after: float
 
 
-# By the kind of kernel: its schedule, which are worth measuring, which the rules choose.
-_RULES: dict[type, tuple[type, Any, Any]] = {
+def _winograd(**kept: Any) -> Choice:
+    """No fields stand for the direct kernels; JSON has lists only."""
+    return WinogradSchedule(**{**kept, "tile": tuple(kept["tile"])}) if kept else Direct()
+
+
+# By the kind of kernel: its schedule from what is kept, which are worth measuring, which the rules choose.
+_RULES: dict[type, tuple[Any, Any, Any]] = {
     Dense: (DenseSchedule, candidates, choose_dense),
     Few: (FewSchedule, candidates_few, choose_few),
+    Winograd: (_winograd, candidates_winograd, choose_winograd),
 }
 
 
@@ -59,7 +67,7 @@ def schedule_for(kernel: Any, target: Target, *sizes: int) -> Any:
     kind, candidates, choose = _RULES[type(kernel)]
     fields = _kept().get(_key(kernel, target, *sizes))
     if fields is not None:
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError, KeyError):
             found = kind(**fields)
             if found in candidates(kernel, target, *sizes):
                 return found
@@ -68,14 +76,16 @@ def schedule_for(kernel: Any, target: Target, *sizes: int) -> Any:
 
 def tune(network: nn.Module, x: Tensor) -> Iterator[Tuned]:
     """Measures the schedules of all convolutions that a network runs on x, one after the other, and keeps the best."""
-    from svertka.engine import dense, dispatch, few
+    from svertka.engine import dense, dispatch, few, winograd
 
     dispatch.forget()
     with torch.no_grad(), dispatch.using("auto"):
         network.eval()(x)
     seen = set()
     for operation, runner, tensors in dispatch.prepared():
-        whole = isinstance(runner, few.Runner) or (isinstance(runner, dense.Runner) and len(runner.parts) == 1)
+        whole = isinstance(runner, (few.Runner, winograd.Runner)) or (
+            isinstance(runner, dense.Runner) and len(runner.parts) == 1
+        )
         if whole and runner.question not in seen:
             seen.add(runner.question)
             yield _measured(operation, runner, tensors)

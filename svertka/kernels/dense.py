@@ -71,6 +71,9 @@ class DenseSchedule:
     block_inputs: int = 0
     ahead: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.pixels}×{self.vectors}"
+
 
 def blocks_of(spec: Any, schedule: Any, target: Target) -> int:
     """The number of blocks that a group's outputs make."""

@@ -122,13 +122,13 @@ class Emitter:
         """One element."""
         return self.b.load(self.at(pointer, offset, kind), typ=kind, align=_alignment(kind))
 
-    def prefetch(self, pointer: Value, offset: Any = 0) -> None:
-        """Asks for the line of the cache at element `offset`, which needs not exist."""
+    def prefetch(self, pointer: Value, offset: Any = 0, level: int = 1) -> None:
+        """Asks for the line at element `offset`, which needs not exist, to come into the cache of a level, 1 to 3."""
         module = self.function.module
         kind = ir.FunctionType(VOID, [POINTER, I32, I32, I32])
         fetch = module.globals.get("llvm.prefetch.p0") or ir.Function(module, kind, "llvm.prefetch.p0")
         address = self.b.gep(pointer, [self.value(offset)], source_etype=F32)  # not inbounds: it may lie outside
-        self.b.call(fetch, [address, *(ir.Constant(I32, number) for number in (0, 3, 1))])
+        self.b.call(fetch, [address, *(ir.Constant(I32, number) for number in (0, 4 - level, 1))])
 
     def store(self, value: Value, pointer: Value, offset: Any = 0) -> None:
         """One element."""

@@ -70,6 +70,9 @@ class FewSchedule:
     vectors: int
     tiles: int = 8
 
+    def __str__(self) -> str:
+        return f"{self.pixels}×{self.vectors}"
+
 
 class FewKernel(DenseKernel):
     """Writes the task of a spec and a schedule."""

@@ -239,3 +239,31 @@ def test_a_forked_child_computes(pair):
 def test_only_modules_are_compiled():
     with pytest.raises(svertka.SvertkaError, match=r"torch\.nn\.Module"):
         svertka.compile(lambda x: x)
+
+
+def test_each_precision_has_a_plan_of_its_own():
+    torch.manual_seed(0)
+    model, x = torch.nn.Conv2d(64, 64, 3, padding=1).eval(), torch.randn(1, 64, 32, 32)
+    compiled = svertka.compile(model)
+    results = []
+    for name in ("strict", "fast", "strict"):
+        with torch.no_grad(), svertka.precision(name):
+            results.append(compiled(x))
+    assert torch.equal(results[0], results[2]) and not torch.equal(results[0], results[1])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_more_threads_than_a_plan_was_made_with_have_scratch():
+    torch.manual_seed(0)
+    model, x = torch.nn.Conv2d(64, 64, 3, padding=1).eval(), torch.randn(4, 64, 40, 40)
+    compiled = svertka.compile(model)
+    before = torch.get_num_threads()
+    try:
+        with torch.no_grad():
+            torch.set_num_threads(1)
+            expected = compiled(x)
+            torch.set_num_threads(4)
+            for _ in range(3):
+                assert torch.equal(compiled(x), expected)
+    finally:
+        torch.set_num_threads(before)

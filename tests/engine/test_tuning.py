@@ -5,9 +5,13 @@ import torch
 
 from svertka import nn
 from svertka.engine import tuning
+from svertka.engine.precision import precision
 from svertka.kernels.dense import Dense
+from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.schedule import candidates, choose_dense
 from svertka.kernels.target import host
+from svertka.kernels.winograd import Winograd, WinogradSchedule
+from svertka.kernels.winograd_schedule import Direct, candidates_winograd, choose_winograd
 
 
 @pytest.fixture
@@ -47,3 +51,32 @@ def test_only_schedules_of_the_rules_are_taken(kept):
     kept.write_text("half a fi")
     tuning._kept.cache_clear()
     assert tuning.schedule_for(*question) == choose_dense(*question)
+
+
+def test_winograd_and_the_direct_kernels_are_both_measured(kept, monkeypatch):
+    layer, x = nn.Conv2d(32, 32, 3, padding=1), torch.randn(1, 32, 24, 24)
+    fastest = []
+    monkeypatch.setattr(tuning, "_seconds", lambda call, _: 0.5 if call.detail.startswith(fastest[0]) else 1.0)
+    for fastest[:], kind in ((["few"], Direct), (["winograd F(6×6"], WinogradSchedule)):
+        kept.unlink(missing_ok=True)
+        tuning._kept.cache_clear()
+        with precision("fast"):
+            (found,) = tuning.tune(layer, x)
+        assert isinstance(found.before, WinogradSchedule) and isinstance(found.after, kind)
+        question = Winograd(32, 32, (3, 3), Epilogue(bias=True)), host(), 1, 1, 24, 24, 8
+        assert tuning.schedule_for(*question) == found.after
+
+
+def test_only_winograds_own_schedules_are_taken(kept):
+    question = Winograd(64, 64), host(), 1, 1, 28, 28, 8
+    chosen, other = choose_winograd(*question), candidates_winograd(*question)[1]
+    for fields, expected in (
+        (tuning.asdict(other), other),
+        ({}, Direct()),
+        ({**tuning.asdict(other), "tiles": 10**9}, chosen),
+        ({"tiles": 3}, chosen),
+        ({**tuning.asdict(other), "tile": 3}, chosen),
+    ):
+        kept.write_text(json.dumps({tuning._key(*question): fields}))
+        tuning._kept.cache_clear()
+        assert tuning.schedule_for(*question) == expected

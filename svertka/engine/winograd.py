@@ -1,0 +1,223 @@
+"""Convolutions with stride 1 by the Winograd family."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svertka import spec
+from svertka.engine import precision
+from svertka.engine.launch import Launch, address, constant_line
+from svertka.engine.layout import channels_last, contiguous, empty, scratch, scratch_floats, with_channels_last
+from svertka.engine.packing import Packing, packed_weight, same
+from svertka.engine.tuning import schedule_for
+from svertka.kernels import winograd
+from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.target import host
+from svertka.kernels.winograd import WINOGRAD, WINOGRAD_INPUT, WINOGRAD_OUTPUT, Winograd, WinogradSchedule
+from svertka.kernels.winograd_points import transforms
+from svertka.kernels.winograd_schedule import Direct
+from svertka.window import OUTSIDE, Window
+
+FEWEST = 16  # channels on each side
+_TAPS = (3, 5, 7)  # on an axis, or 1
+
+
+@dataclass(frozen=True)
+class WinogradPacking:
+    """Transformed weights as the kernel reads them: [groups, points, blocks, inputs, width], G_y w G_xᵀ in double.
+
+    Args:
+        groups, blocks, width: `blocks` · `width` ≥ the outputs of one group.
+        tile, kernel: F(tile, kernel).
+    """
+
+    groups: int
+    blocks: int
+    width: int
+    tile: tuple[int, int]
+    kernel: tuple[int, int]
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        down, across = (_matrix(m, r) for m, r in zip(self.tile, self.kernel, strict=True))
+        outputs, inputs = weight.shape[0] // self.groups, weight.shape[1]
+        both = torch.kron(down, across)  # [points, taps]
+        transformed = both @ weight.reshape(-1, both.shape[1]).t().double()
+        transformed = transformed.float().view(-1, self.groups, outputs, inputs)
+        packed = weight.new_zeros(self.groups, len(both), self.blocks, inputs, self.width)
+        for block in range(self.blocks):
+            part = transformed[:, :, block * self.width : (block + 1) * self.width]
+            packed[:, :, block, :, : part.shape[2]] = part.permute(1, 0, 3, 2)
+        return packed
+
+
+@lru_cache(maxsize=64)
+def _matrix(outputs: int, taps: int) -> Tensor:
+    return torch.tensor([[float(value) for value in row] for row in transforms(outputs, taps).G], dtype=torch.float64)
+
+
+def axis_tiles(window: Window, n: int, outputs: int) -> tuple[Any, Any]:
+    """The tiles of so many outputs on an axis of n inputs: which inputs each reads, and which outputs it gives.
+
+    With dilation d a tile has every d-th output. Both are int64, [tiles, outputs + taps − 1] and [tiles, outputs], with
+    OUTSIDE in place of what isn't there.
+    """
+    line, count, step = window.padded_line(n), window.output_size(n), window.dilation
+    reads, gives = [], []
+    for phase in range(min(step, count)):
+        for first in range(phase, count, step * outputs):
+            gives.append(np.arange(first, first + step * outputs, step))
+            reads.append(np.arange(first, first + step * (outputs + window.size - 1), step))
+    given, read = np.stack(gives), np.stack(reads)
+    inside = read < len(line)
+    return np.where(inside, line[np.where(inside, read, 0)], OUTSIDE), np.where(given < count, given, OUTSIDE)
+
+
+class Runner:
+    """A convolution of inputs of one shape.
+
+    Args:
+        operation: its windows have stride 1; one or two of them.
+        kernel, schedule: see the family.
+        x: like the input: its shape and strides.
+        shape: of the output.
+        last: the output's channels are neighbours.
+        question: what the schedule was chosen for.
+    """
+
+    def __init__(
+        self,
+        operation: spec.ConvolutionBlock,
+        kernel: Winograd,
+        schedule: WinogradSchedule,
+        x: Tensor,
+        shape: tuple[int, ...],
+        last: bool,
+        question: tuple[Any, ...],
+    ) -> None:
+        target, groups = host(), operation.groups
+        self.shape, self.last, self.question = shape, last, question
+        self.direct = last or shape[1] == 1 or math.prod(shape[2:]) == 1  # both formats have the same order
+        windows = (Window(1),) * (2 - operation.ndim) + operation.windows
+        size = (1,) * (2 - operation.ndim) + tuple(x.shape[2:])
+        (rows, y_rows), (columns, y_columns) = (
+            axis_tiles(window, n, m) for window, n, m in zip(windows, size, schedule.tile, strict=True)
+        )
+        across, y_across = size[1], shape[-1]
+        self.tables = (
+            _table(rows, across * x.shape[1]),
+            _table(columns, x.shape[1]),
+            _table(y_rows, y_across * shape[1]),
+            _table(y_columns, shape[1]),
+        )
+        image_tiles = len(rows) * len(columns)
+        tiles = x.shape[0] * image_tiles
+        sets = math.ceil(tiles / schedule.tiles)
+        tile_tasks = math.ceil(sets / schedule.sets)
+        task_sets = math.ceil(sets / tile_tasks)
+        blocks = winograd.blocks_of(kernel, schedule, target)
+        output_tasks = math.ceil(blocks / schedule.blocks)
+        transformed, products = winograd.scratch_floats(kernel, schedule, target)
+        numbers = {
+            "tiles": tiles,
+            "image_tiles": image_tiles,
+            "tiles_across": len(columns),
+            "x_image": x[0].numel(),
+            "y_image": math.prod(shape[1:]),
+            "tile_tasks": tile_tasks,
+            "output_tasks": output_tasks,
+            "task_sets": task_sets,
+            "transformed_size": transformed if schedule.apart else task_sets * transformed,
+            "products_size": task_sets * products,
+        }
+        self.tasks = groups * tile_tasks * output_tasks
+        self.products = task_sets * products  # floats of each worker
+        self.transformed = 0 if schedule.apart else task_sets * transformed
+        self.shared = groups * sets * transformed if schedule.apart else 0
+        if schedule.apart:
+            of_sets = {**numbers, "tile_tasks": sets, "output_tasks": 1, "task_sets": 1}
+            self.launches = [
+                Launch(WINOGRAD_INPUT, kernel, schedule, groups * sets, **of_sets),
+                Launch(WINOGRAD_OUTPUT, kernel, schedule, self.tasks, **numbers),
+            ]
+        else:
+            self.launches = [Launch(WINOGRAD, kernel, schedule, self.tasks, **numbers)]
+        width = schedule.vectors * target.lanes
+        self.packing: Any = same(WinogradPacking(groups, blocks, width, schedule.tile, kernel.kernel))
+        self.line: Any = same(Packing(groups, blocks, width, (), line=True))
+        self.zeros = constant_line(max(kernel.inputs, 16))
+        names = ("×".join(map(str, numbers[2 - operation.ndim :])) for numbers in (schedule.tile, kernel.kernel))
+        self.detail = f"winograd F({', '.join(names)}), tile of {schedule.tiles} tiles × {schedule.vectors} vectors"
+
+    def __call__(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        scale: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        x = with_channels_last(x, "x")
+        residual = None if residual is None else with_channels_last(residual, "residual")
+        y = empty(self.shape, self.last) if self.direct else scratch(self.shape, "y")
+        packed = packed_weight(weight, self.packing)
+        biases = None if bias is None else packed_weight(bias, self.line)
+        scales = None if scale is None else packed_weight(scale, self.line)
+        workers = torch.get_num_threads()
+        transformed = scratch_floats(self.shared + workers * self.transformed, "transformed")
+        products = scratch_floats(workers * self.products, "products")
+        pointers = (
+            x.data_ptr(), self.zeros.data_ptr(), packed.data_ptr(), y.data_ptr(),
+            *(table.data_ptr() for table in self.tables), address(biases), address(scales), address(residual),
+            transformed.data_ptr(), products.data_ptr(),
+        )  # fmt: skip
+        for launch in self.launches:
+            launch(*pointers)
+        return y if self.direct else contiguous(y)
+
+
+def _table(places: Any, step: int) -> Tensor:
+    return torch.from_numpy(np.where(places == OUTSIDE, OUTSIDE, places * step).astype(np.int32))
+
+
+def suits(operation: spec.ConvolutionBlock, weight: Tensor) -> bool:
+    """Whether the family can compute it, and is worth a thought."""
+    sizes = {window.size for window in operation.windows} - {1}
+    return (
+        1 <= operation.ndim <= 2
+        and bool(sizes)
+        and sizes <= set(_TAPS)
+        and all(window.stride == 1 for window in operation.windows)
+        and not operation.pool
+        and min(weight.shape[1], weight.shape[0] // operation.groups) >= FEWEST
+    )
+
+
+def prepare_winograd(
+    operation: spec.ConvolutionBlock,
+    x: Tensor,
+    weight: Tensor,
+    epilogue: Epilogue,
+    schedule: WinogradSchedule | None = None,
+) -> Any:
+    """A runner for a convolution block, or a string if another family is better; `schedule` forces one."""
+    kernel = Winograd(weight.shape[1], weight.shape[0] // operation.groups, _kernel(operation), epilogue)
+    shape = (x.shape[0], weight.shape[0], *operation.output_size(x.shape[2:]))
+    height, width = (1, *shape[2:])[-2:]
+    question = (kernel, host(), x.shape[0], operation.groups, height, width, precision.products())
+    chosen = schedule or schedule_for(*question)
+    if isinstance(chosen, Direct):
+        return "the direct kernels are faster"
+    last = channels_last(x) or channels_last(weight)
+    return Runner(operation, kernel, chosen, x, shape, last, question)
+
+
+def _kernel(operation: spec.ConvolutionBlock) -> tuple[int, int]:
+    down, across = (1,) * (2 - operation.ndim) + tuple(window.size for window in operation.windows)
+    return down, across

@@ -1,0 +1,298 @@
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from engine.bounds import UNIT, agrees, sum_bound
+from guarded import guarded
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import svertka
+from svertka import arguments, functional, reference, spec
+from svertka.engine import dense, precision, winograd
+from svertka.engine.dispatch import using
+from svertka.engine.report import report
+from svertka.errors import GeometryError, SvertkaError
+from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.target import host
+from svertka.kernels.winograd import Winograd, WinogradSchedule
+from svertka.kernels.winograd_points import transforms
+from svertka.kernels.winograd_schedule import Direct, candidates_winograd, choose_winograd, tile_sizes
+from svertka.window import MODES, OUTSIDE, Window
+
+# (tiles, vectors, sets, blocks, apart), for a tile of any size.
+WAYS = ((1, 1, 1, 1, False), (4, 1, 2, 2, True), (3, 2, 1, 1, False), (6, 2, 3, 2, True), (5, 3, 8, 1, False))
+KERNELS = ((3, 3), (5, 5), (1, 3), (3, 1), (3, 5), (7, 7), (3,), (5,))
+
+
+def numbers(seed, *shape):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+def absolute(matrix):
+    return np.array([[abs(float(value)) for value in row] for row in matrix])
+
+
+def bound_of(operation, x, weight, tile):
+    """How far a result may be off: |A| (Σ_c |G||w||Gᵀ| ⊙ |B||x||Bᵀ|) |Aᵀ| times u times the roundings on the way.
+
+    These are one for the weight, C for the sum, and at most n in each of the four passes of the transforms (an even and
+    an odd half, each scaled, make one more).
+    """
+    windows = (Window(1),) * (2 - operation.ndim) + operation.windows
+    x = abs(x.reshape(*x.shape[:2], *(1,) * (2 - operation.ndim), *x.shape[2:])).astype(np.float64)
+    taps = tuple(window.size for window in windows)
+    down, across = (transforms(m, r) for m, r in zip(tile, taps, strict=True))
+    (rows, y_rows), (columns, y_columns) = (
+        winograd.axis_tiles(window, n, m) for window, n, m in zip(windows, x.shape[2:], tile, strict=True)
+    )
+    padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))  # the last row and column stand for OUTSIDE, which is −1
+    tiles = padded[:, :, rows][..., columns]  # [N, C, down, n_y, across, n_x]
+    given = np.einsum("ia,ncxayb,jb->ncxiyj", absolute(down.B), tiles, absolute(across.B))
+    size, groups = weight.shape[0] // operation.groups, operation.groups
+    w = abs(weight.reshape(groups, size, weight.shape[1], *taps)).astype(np.float64)
+    w = np.einsum("ia,gocab,jb->gocij", absolute(down.G), w, absolute(across.G))
+    given = given.reshape(len(x), groups, -1, *given.shape[2:])
+    products = np.einsum("gocij,ngcxiyj->ngoxiyj", w, given)
+    sums = np.einsum("ai,ngoxiyj,bj->ngoxayb", absolute(down.A), products, absolute(across.A))
+    sums = sums.reshape(len(x), -1, *sums.shape[3:])
+    y = np.zeros((*sums.shape[:2], y_rows.max() + 1, y_columns.max() + 1))
+    for i, j in zip(*(t.reshape(-1) for t in np.meshgrid(range(len(rows)), range(len(columns)))), strict=True):
+        r, c = y_rows[i][y_rows[i] != OUTSIDE], y_columns[j][y_columns[j] != OUTSIDE]
+        y[:, :, r[:, None], c] = sums[:, :, i, : len(r), j, : len(c)]
+    roundings = weight.shape[1] + 2 * (len(down.B) + len(across.B) + 2) + 3
+    y = y if operation.ndim == 2 else y[:, :, 0]
+    return roundings * UNIT / (1 - roundings * UNIT) * y
+
+
+def compare(operation, x, weight, schedule):
+    runner = dense.prepare_convolution(operation, x, weight, None, schedule=schedule)
+    result = runner(x, weight).numpy()
+    expected = reference.run(operation, x.numpy(), weight.numpy(), None)
+    return result, expected, bound_of(operation, x.numpy(), weight.numpy(), schedule.tile)
+
+
+def check(*arguments):
+    assert agrees(*compare(*arguments))
+
+
+def schedules(draw, kernel):
+    kernel = (1,) * (2 - len(kernel)) + kernel
+    return WinogradSchedule(draw(st.sampled_from(tile_sizes(kernel, 9))), *draw(st.sampled_from(WAYS)))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_each_schedule_computes_the_reference(data):
+    kernel = data.draw(st.sampled_from(KERNELS))
+    size = tuple(data.draw(st.integers(1, 17)) for _ in kernel)
+    padding = tuple((data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))) for _ in kernel)
+    dilation = data.draw(st.sampled_from((1, 1, 2, 3)))
+    windows = spec.windows(len(kernel), kernel, 1, padding, dilation, data.draw(st.sampled_from(MODES)))
+    operation = spec.Convolution(windows, data.draw(st.sampled_from((1, 2))))
+    try:
+        outputs = math.prod(operation.output_size(size))
+    except GeometryError:
+        assume(False)
+    assume(outputs < 300)
+    inputs, width = data.draw(st.sampled_from(((1, 1), (3, 5), (9, 17), (16, 33), (33, 48))))
+    x = numbers(0, data.draw(st.integers(1, 2)), inputs * operation.groups, *size)
+    weight = numbers(1, width * operation.groups, inputs, *kernel)
+    check(operation, x, weight, schedules(data.draw, kernel))
+
+
+@pytest.mark.parametrize("tile", (2, 4, 6))
+@pytest.mark.parametrize("rest", (-1, 0, 1))
+def test_tiles_may_be_full_or_not(tile, rest):
+    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
+    x, weight = numbers(0, 1, 17, tile + rest, 2 * tile + rest), numbers(1, 31, 17, 3, 3)
+    check(operation, x, weight, WinogradSchedule((tile, tile), 3, 2, 1, 1, rest == 0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("at_end", (False, True))
+@pytest.mark.parametrize("last", (False, True))
+@pytest.mark.parametrize("apart", (False, True))
+def test_no_byte_outside_is_touched(mode, at_end, last, apart):
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    x = guarded(numbers(0, 2, 18, 5, 7).contiguous(memory_format=memory_format), at_end=at_end)
+    weight, bias = guarded(numbers(1, 19, 18, 3, 3), at_end=at_end), guarded(numbers(2, 19), at_end=at_end)
+    residual = numbers(3, 2, 19, 5, 7).contiguous(memory_format=memory_format)
+    residual = guarded(residual, at_end=at_end)
+    operation = arguments.block_spec(2, (3, 3), 1, 1, 1, 1, mode, "relu", 0.0, None)
+    schedule = WinogradSchedule((4, 4), 3, 1, 1, 1, apart)
+    runner = dense.prepare_block(operation, x, weight, bias, None, residual, schedule=schedule)
+    runner.tables = tuple(guarded(table, at_end=at_end) for table in runner.tables)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("empty", "scratch_floats"):
+            make = getattr(winograd, name)
+            patch.setattr(winograd, name, lambda *a, make=make: guarded(make(*a), at_end=at_end))
+        packed = winograd.packed_weight
+        patch.setattr(winograd, "packed_weight", lambda *a: guarded(packed(*a), at_end=at_end))
+        runner(x, weight, bias, None, residual)
+
+
+@pytest.mark.parametrize("activation", (None, "leaky_relu", "silu"))
+@pytest.mark.parametrize("last", (False, True))
+def test_a_block_is_its_parts_one_after_the_other(activation, last):
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    x, weight = numbers(0, 2, 24, 9, 11).contiguous(memory_format=memory_format), numbers(1, 40, 24, 3, 3)
+    bias, scale, residual = numbers(2, 40), numbers(3, 40), numbers(4, 2, 40, 9, 11)
+    operation = arguments.block_spec(2, (3, 3), 1, 1, 1, 1, "zeros", activation, 0.2, None)
+    schedule = WinogradSchedule((4, 4), 4, 2, 2, 1)
+    with torch.no_grad():
+        tensors = (x, weight, bias, scale, residual)
+        result = dense.prepare_block(operation, *tensors, schedule=schedule)(*tensors)
+    assert result.is_contiguous(memory_format=memory_format)
+    conv = operation.convolution
+    sums = torch.from_numpy(reference.run(conv, x.numpy(), weight.numpy(), None))
+    y = sums * scale[:, None, None] + bias[:, None, None] + residual
+    does = {None: lambda y: y, "leaky_relu": lambda y: F.leaky_relu(y, 0.2), "silu": F.silu}[activation]
+    # Of all these activations the slope is at most 1.1.
+    bound = 1.1 * bound_of(conv, x.numpy(), weight.numpy(), (4, 4)) * abs(scale.numpy())[:, None, None]
+    bound += 8 * UNIT * (abs(sums * scale[:, None, None]) + abs(bias)[:, None, None] + abs(residual)).numpy()
+    assert agrees(result.numpy(), does(y).numpy(), bound)
+
+
+def test_the_comparison_fails_on_a_wrong_kernel():
+    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
+    result, expected, bound = compare(
+        operation, numbers(0, 1, 16, 8, 8), numbers(1, 16, 16, 3, 3), WinogradSchedule((4, 4), 4, 1, 1, 1)
+    )
+    wrong = result.copy()
+    wrong[0, 2, 3, 3] += 2 * bound[0, 2, 3, 3]
+    assert not agrees(wrong, expected, bound)
+    assert not agrees(result[:, :, ::-1], expected, bound)
+
+
+def test_the_same_bits_for_any_number_of_threads():
+    x, weight = numbers(0, 2, 64, 19, 23), numbers(1, 64, 64, 3, 3)
+    operation = spec.ConvolutionBlock(spec.windows(2, 3, 1, 1, mode="circular"))
+    before = torch.get_num_threads()
+    for apart in (False, True):
+        runner = dense.prepare_block(operation, x, weight, schedule=WinogradSchedule((4, 4), 6, 2, 2, 1, apart))
+        results = []
+        try:
+            for threads in (1, 2, 3, 8):
+                torch.set_num_threads(threads)
+                results.append(runner(x, weight))
+        finally:
+            torch.set_num_threads(before)
+        assert all(torch.equal(results[0], result) for result in results)
+
+
+def spoilt(value, tile):
+    x, weight = numbers(0, 1, 16, 12, 12), numbers(1, 16, 16, 3, 3)
+    x[0, 3, 5, 6] = value
+    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
+    runner = dense.prepare_convolution(operation, x, weight, None, schedule=WinogradSchedule((tile, tile), 4, 1, 1, 1))
+    expected = reference.run(operation, x.numpy(), weight.numpy(), None)
+    return ~np.isfinite(runner(x, weight).numpy()), ~np.isfinite(expected)
+
+
+@pytest.mark.parametrize("value", (math.nan, math.inf, -math.inf))
+def test_in_small_tiles_what_is_not_finite_stays_in_its_windows(value):
+    found, expected = spoilt(value, 2)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("value", (math.nan, math.inf))
+def test_in_large_tiles_what_is_not_finite_spreads_over_the_tiles_that_read_it(value):
+    found, expected = spoilt(value, 4)
+    tiles = np.zeros_like(expected)
+    for i, j in np.argwhere(expected.any((0, 1))) // 4 * 4:
+        tiles[:, :, i : i + 4, j : j + 4] = True
+    assert (found >= expected).all() and (found <= tiles).all() and found.sum() > expected.sum()
+
+
+def error(operation, x, weight, schedule, expected):
+    result = dense.prepare_convolution(operation, x, weight, None, schedule=schedule)(x, weight).numpy()
+    return math.sqrt(((result - expected) ** 2).mean())
+
+
+@pytest.mark.parametrize("relu", (False, True))
+@pytest.mark.parametrize("channels", (16, 64, 256))
+def test_strict_algorithms_err_no_more_than_the_direct_sum(relu, channels):
+    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
+    x, weight = numbers(0, 1, channels, 12, 12), numbers(1, 32, channels, 3, 3)
+    x = x.clamp(min=0) if relu else x
+    expected = reference.run(operation, x.numpy(), weight.numpy(), None)
+    direct = error(operation, x, weight, dense.DIRECT, expected)
+    for tile in tile_sizes((3, 3), precision.PRODUCTS["strict"]):
+        assert error(operation, x, weight, WinogradSchedule(tile, 4, 2, 4, 1), expected) <= direct
+    for tile in tile_sizes((3, 3), precision.PRODUCTS["fast"]):
+        assert error(operation, x, weight, WinogradSchedule(tile, 4, 2, 4, 1), expected) <= 13 * direct
+
+
+def detail(x, weight, **options):
+    report(reset=True)
+    with torch.no_grad(), using("kernels"):
+        result = functional.conv2d(x, weight, padding=1, **options)
+    return next(iter(report(reset=True))).detail, result
+
+
+def test_the_policy_decides():
+    x, weight = numbers(0, 1, 64, 56, 56), numbers(1, 64, 64, 3, 3)
+    with svertka.precision("strict"):
+        name, strict = detail(x, weight)
+        assert name.startswith("winograd F(2×2, 3×3), ")
+        with svertka.precision("fast"):
+            assert svertka.get_precision() == "fast"
+            name, fast = detail(x, weight)
+        assert name.startswith("winograd F(") and not name.startswith("winograd F(2×2")
+        assert svertka.get_precision() == "strict"
+    assert not torch.equal(strict, fast)
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    magnitude = F.conv2d(x.double().abs(), weight.double().abs(), padding=1).numpy()
+    assert agrees(strict.numpy(), expected.numpy(), sum_bound(576, magnitude))
+
+
+@pytest.mark.parametrize("name", ("exact", "", None))
+def test_an_unknown_policy_is_named(name):
+    with pytest.raises(SvertkaError, match=f"{name!r} is no precision: choose one of strict, fast"):
+        svertka.set_precision(name)
+
+
+def test_the_environment_sets_the_policy():
+    code = "import svertka; print(svertka.get_precision())"
+    for name, expected in (("fast", "fast"), ("loose", "SVERTKA_PRECISION=loose is no precision")):
+        environment = {**os.environ, "SVERTKA_PRECISION": name}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert expected in done.stdout + done.stderr
+
+
+def test_changed_weights_are_seen():
+    x, weight = numbers(0, 1, 16, 12, 12), numbers(1, 16, 16, 3, 3)
+    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
+    runner = dense.prepare_convolution(operation, x, weight, None, schedule=WinogradSchedule((4, 4), 3, 1, 3, 1))
+    for change in (lambda: None, lambda: weight.mul_(2), lambda: weight.data[3, 5].add_(1)):
+        change()
+        torch.testing.assert_close(runner(x, weight), F.conv2d(x, weight, padding=1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ({"stride": 2}, {"pool_size": 2}, {"kernel": (1, 1)}, {"kernel": (4, 4)}, {"inputs": 8}, {"outputs": 8}),
+    ids=str,
+)
+def test_what_the_family_does_not_suit(arguments):
+    kernel = arguments.get("kernel", (3, 3))
+    pool = spec.windows(2, 2, 2) if "pool_size" in arguments else ()
+    operation = spec.ConvolutionBlock(spec.windows(2, kernel, arguments.get("stride", 1), 1), 1, None, pool)
+    weight = torch.empty(arguments.get("outputs", 32), arguments.get("inputs", 32), *kernel)
+    assert not winograd.suits(operation, weight)
+
+
+def test_the_rules_prefer_winograd_where_there_is_much_to_do_and_nothing_where_there_is_little():
+    large, small = Winograd(64, 64, (3, 3), Epilogue()), Winograd(16, 16, (3, 3), Epilogue())
+    assert isinstance(choose_winograd(large, host(), 8, 1, 56, 56, 8), WinogradSchedule)
+    assert choose_winograd(small, host(), 1, 1, 4, 4, 8) == Direct()
+    found = candidates_winograd(large, host(), 8, 1, 56, 56, 8)
+    assert Direct() in found and {schedule.tile[0] for schedule in found if schedule != Direct()} == {2, 3, 4, 5, 6}

@@ -60,6 +60,7 @@ class Compiled:
         if self.reason:
             self.owners = self.owners or [weakref.ref(tensor) for tensor in tensors]
             return self.function(*arguments)
+        # By the precision, and by what the inputs are like.
         key = products(), *[(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x for x in inputs]
         found = self.plans.get(key)
         if found is None:

@@ -116,8 +116,8 @@ def plans(compiled: Any) -> Iterator[tuple[Compiled, Any, Any]]:
     for part in parts:
         if part.reason:
             yield part, (), part.reason
-        for key, planned in list(part.plans.items()):
-            yield part, key, planned
+        for (_, *layouts), planned in list(part.plans.items()):
+            yield part, tuple(layouts), planned
 
 
 def _of_plan(part: Compiled, key: Any, planned: Any, peak: float) -> PlanReport:

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from svertka import spec
-from svertka.engine import dense_gradients, depthwise_gradients, pool_gradients, transposed_gradients
+from svertka.engine import (
+    dense_gradients,
+    depthwise_gradients,
+    pool_gradients,
+    row_gradients,
+    transposed_gradients,
+    unshared_gradients,
+    weighted_gradients,
+)
 from svertka.engine.dispatch import unfit
 from svertka.engine.report import PORTABLE, Call, tally
 from svertka.engine.step import Saved, Step
@@ -46,7 +54,11 @@ GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
     spec.AveragePool: Gradient(pool_gradients.prepare_average),
     spec.LpPool: Gradient(pool_gradients.prepare_norm),
     spec.StochasticPool: Gradient(pool_gradients.prepare_stochastic),
+    spec.WeightedPool: Gradient(weighted_gradients.prepare_weighted),
+    spec.KMaxPool: Gradient(row_gradients.prepare_k_max_step),
+    spec.SegmentPool: Gradient(row_gradients.prepare_segments_step),
     spec.Pad: Gradient(pool_gradients.prepare_padding),
+    spec.Unshared: Gradient(unshared_gradients.prepare_unshared_step),
 }
 
 
@@ -59,6 +71,8 @@ def automatic(operation: spec.Operation[Any]) -> bool:
 def prepare(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
     """A runner like those of `dispatch.PREPARE`, through which gradients flow, or why there is none."""
     gradient = GRADIENTS.get(type(operation))
+    if isinstance(operation, spec.ConvolutionBlock):
+        return "it needs gradients, for which the parts of a block are computed one by one, by torch"
     if gradient is None:
         return "it needs gradients, which torch computes"
     step = gradient.prepare(operation, x, *tensors, **options)

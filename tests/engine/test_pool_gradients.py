@@ -145,6 +145,29 @@ def test_a_draw_gets_what_it_was_drawn_for(case, seed):
     assert agrees(again, dx, sum_bound(60, readings(operation, x, dy).numpy()))
 
 
+@settings(few, max_examples=10)
+@given(cases(kinds=("normal",), ceil=False), st.booleans(), st.booleans())
+def test_weighted_mean(case, count_include_pad, shared):
+    windows, x = case
+    sizes = [window.size for window in windows]
+    weight = numbers((1 if shared else x.shape[1], *sizes), 5, torch.float32).abs() + 0.5
+    operation = spec.WeightedPool(windows, count_include_pad)
+    results = []
+    for kind in (torch.float32, torch.float64):
+        leaves = [t.detach().to(kind).requires_grad_() for t in (x, weight)]
+        with using("kernels" if kind is torch.float32 else "portable"):
+            y = functional.run(operation, *leaves)
+            dy = dy_like(y).to(kind)
+            results.append(torch.autograd.grad(y, leaves, dy))
+    # Shares are at most 1; the weight's is a difference of sums of |dy · x| and |dy · y| over all places and images.
+    size = x.abs().max()
+    to_x = readings(operation, x, dy).numpy()
+    to_weight = dy.abs().sum().item() * 2 * size.item() / 0.5
+    terms = x.numel() + math.prod(sizes) + 50
+    for (ours, true), bound in zip(zip(*results, strict=True), (to_x, to_weight), strict=True):
+        assert agrees(ours, true, sum_bound(terms, bound))
+
+
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("padding", ((3, 2, 1, 0), (-1, 2, 0, -2), (11, 9, 8, 13)))

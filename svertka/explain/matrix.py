@@ -50,7 +50,7 @@ def derivative(operation: spec.Operation[Any], step: Step, term: Term) -> float:
             return math.copysign((abs(term.value) / step.result) ** (operation.p - 1), term.value)
         case spec.StochasticPool():
             total = sum(max(t.value, 0.0) for t in step.terms)
-            return (2 * term.value - step.result) / total if term.value > 0 else 0.0
+            return (2 * term.value - step.result) / total if total and term.value >= 0 else 0.0
     return float(term.chosen) if term.weight is None else term.weight
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from svertka.explain.explanation import Explanation
+from svertka.lab.rooms.asking import per_axis
 
 if TYPE_CHECKING:
     from svertka.lab.rooms.convolution import ConvolutionAsked
@@ -43,11 +44,6 @@ def convolution_code(asked: ConvolutionAsked, shown: Explanation, kernel: Any) -
         "print(layer(x).detach())",
     ]
     return "\n".join(lines) + "\n"
-
-
-def per_axis(values: Sequence[Any], ndim: int) -> tuple[Any, ...]:
-    """A value for each axis: one serves all."""
-    return tuple(values) * ndim if len(values) == 1 else tuple(values)[-ndim:]
 
 
 def _padding(asked: ConvolutionAsked, ndim: int) -> tuple[list[str], bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +13,13 @@ from pydantic import Field
 from svertka import arguments, spec
 from svertka.explain.explanation import Explanation, explain
 from svertka.explain.matrix import names
-from svertka.explain.parsing import parse_text
 from svertka.lab.api import Answered, Asked, Endpoint, File, LabError
-from svertka.lab.rooms.code import convolution_code, per_axis
+from svertka.lab.rooms.asking import Mode, Pads, Smalls, Text, check_sizes, forward, numbers, per_axis, planes
+from svertka.lab.rooms.code import convolution_code
 from svertka.lab.rooms.stage import Stage, staged
 from svertka.lab.work import Check
-from svertka.window import TransposedWindow
 
-MAX_ENTRIES = 3 * 32 * 32
 MAX_MATRIX = 20_000  # entries, zeros counted, of a matrix that is drawn
-Mode = Literal["zeros", "replicate", "reflect", "symmetric", "circular"]
-Text = Annotated[str, Field(max_length=60_000)]
-Small = Annotated[int, Field(ge=1, le=16)]
-Pad = Annotated[int, Field(ge=0, le=32)]
 
 
 class ConvolutionAsked(Asked):
@@ -47,12 +40,9 @@ class ConvolutionAsked(Asked):
     input: Text
     kernel: Text
     bias: float | None = None
-    stride: Annotated[list[Small], Field(min_length=1, max_length=2)] = Field([1])
-    padding: (
-        Annotated[list[tuple[Pad, Pad]], Field(min_length=1, max_length=2)]
-        | Literal["valid", "same_upper", "same_lower"]
-    ) = "valid"
-    dilation: Annotated[list[Small], Field(min_length=1, max_length=2)] = Field([1])
+    stride: Smalls = Field([1])
+    padding: Pads | Literal["valid", "same_upper", "same_lower"] = "valid"
+    dilation: Smalls = Field([1])
     mode: Mode = "zeros"
     groups: Annotated[int, Field(ge=1, le=64)] = 1
     transposed: bool = False
@@ -143,8 +133,8 @@ def convolve(asked: ConvolutionAsked, check: Check) -> ConvolutionAnswer:
     assert weight is not None
     typed = np.flip(weight, tuple(range(-stage.ndim, 0))) if asked.flip else weight
     return ConvolutionAnswer(
-        input=_planes(shown.x, stage.ndim),
-        kernel=_planes(typed, stage.ndim),
+        input=planes(shown.x, stage.ndim),
+        kernel=planes(typed, stage.ndim),
         filters=len(shown.output),
         stage=stage,
         axes=[_facts(w, n) for w, n in zip(shown.bound.operation.windows, shown.x.shape[1:], strict=True)],
@@ -181,30 +171,18 @@ def explanation(asked: ConvolutionAsked) -> Explanation:
     ndim = x.ndim - 1
     if kernel.ndim != x.ndim:
         raise LabError("axes", f"the input has {ndim} axes and the kernel {kernel.ndim - 1}: give both alike")
-    inputs, planes, groups = len(x), len(kernel), asked.groups
-    if inputs % groups or planes * groups % inputs or (planes * groups // inputs) % groups:
+    inputs, kernels, groups = len(x), len(kernel), asked.groups
+    if inputs % groups or kernels * groups % inputs or (kernels * groups // inputs) % groups:
         raise LabError(
-            "groups", f"{planes} kernels for {inputs} channels can't be divided into {groups} groups", planes, inputs,
+            "groups", f"{kernels} kernels for {inputs} channels can't be divided into {groups} groups", kernels, inputs,
             groups,
         )  # fmt: skip
-    outputs = planes * groups // inputs
+    outputs = kernels * groups // inputs
     leading = (inputs, outputs // groups) if asked.transposed else (outputs, inputs // groups)
     operation = _operation(asked, ndim, kernel.shape[1:])
-    _check_sizes(operation, x.shape[1:])
+    check_sizes(operation, x.shape[1:])
     bias = None if asked.bias is None else [asked.bias] * outputs
     return explain(operation, x, kernel.reshape(*leading, *kernel.shape[1:]), bias, flip=asked.flip)
-
-
-def numbers(text: str, name: str) -> Any:
-    """float64 [channels, *size] with one or two axes, from the grammar of matrices."""
-    values = parse_text(text, name)
-    if values.ndim not in (2, 3):
-        raise LabError("axes", f"{name} has {values.ndim - 1} axes: give a signal or a matrix")
-    if values.size > MAX_ENTRIES:
-        raise LabError("too-many-cells", f"{name} has {values.size} numbers, over {MAX_ENTRIES}", values.size)
-    if abs(values).max() > 1e9:
-        raise LabError("too-large", f"{name} holds numbers over 1e9: take smaller ones")
-    return values
 
 
 def _operation(asked: ConvolutionAsked, ndim: int, size: Sequence[int]) -> spec.Operation[Any]:
@@ -223,22 +201,12 @@ def _operation(asked: ConvolutionAsked, ndim: int, size: Sequence[int]) -> spec.
     )  # fmt: skip
 
 
-def _check_sizes(operation: spec.Operation[Any], size: Sequence[int]) -> None:
-    for window, n in zip(operation.windows, size, strict=True):
-        if not isinstance(window, TransposedWindow) and window.missing(n):
-            before, after = window.pads(n)
-            raise LabError(
-                "no-window", f"a kernel of extent {window.extent} is larger than the padded input, {n} + {before} + "
-                f"{after}: give more padding or a smaller kernel", window.extent, n, before, after,
-            )  # fmt: skip
-
-
 def _facts(window: Any, n: int) -> AxisFacts:
-    forward = window.window if isinstance(window, TransposedWindow) else window
-    before, after = forward.pads(n)
+    one = forward(window)
+    before, after = one.pads(n)
     return AxisFacts(
-        n=n, before=before, after=after, size=forward.size, stride=forward.stride, dilation=forward.dilation,
-        extent=forward.extent, outputs=window.output_size(n),
+        n=n, before=before, after=after, size=one.size, stride=one.stride, dilation=one.dilation,
+        extent=one.extent, outputs=window.output_size(n),
     )  # fmt: skip
 
 
@@ -256,12 +224,6 @@ def _matrix(shown: Explanation) -> Matrix | None:
         values=[float(table[row, column]) for row, column in found],
         names=[called[row][column] for row, column in found],
     )
-
-
-def _planes(values: Any, ndim: int) -> list[list[list[float]]]:
-    rows = 1 if ndim == 1 else values.shape[-2]
-    planes: list[list[list[float]]] = values.reshape(math.prod(values.shape[:-ndim]), rows, values.shape[-1]).tolist()
-    return planes
 
 
 ENDPOINTS = (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-ROOMS = {"convolution": ("Convolution", "Свёртка")}
+ROOMS = {"convolution": ("Convolution", "Свёртка"), "pooling": ("Pooling", "Пулинг")}
 
 
 @pytest.mark.parametrize("room", ROOMS)

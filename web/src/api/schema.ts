@@ -155,6 +155,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/pooling": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** All kinds of pooling on one input, with gradients, and what a shift changes. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PoolingAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["PoolingAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -394,6 +443,145 @@ export interface components {
             text: string;
         };
         /**
+         * Pooled
+         * @description One kind of pooling.
+         *
+         *     Args:
+         *         kind: which.
+         *         stage: what is drawn.
+         *         slopes: of each term: how fast the output grows with it.
+         *         gradient: with respect to each input, of the sum of all outputs.
+         *         before: the output values without the shift.
+         *         kept: how many of them the shift left as they were.
+         */
+        Pooled: {
+            /** Before */
+            before: (number | null)[];
+            /** Gradient */
+            gradient: (number | null)[];
+            /** Kept */
+            kept: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "max" | "average" | "weighted" | "norm" | "stochastic" | "kmax" | "dynamic";
+            /** Slopes */
+            slopes: (number | null)[];
+            stage: components["schemas"]["Stage"];
+        };
+        /**
+         * PoolingAnswer
+         * @description All kinds.
+         *
+         *     Args:
+         *         input: the numbers that were read and moved, [channels, rows, columns].
+         *         weights: of the weighted average, [1, rows, columns].
+         *         kept: how many numbers of the input itself the shift left as they were.
+         *         count: numbers of the input.
+         *         pooled: kind by kind; those that take no such windows are left out.
+         */
+        PoolingAnswer: {
+            /** Count */
+            count: number;
+            /** Input */
+            input: number[][][];
+            /** Kept */
+            kept: number;
+            /** Pooled */
+            pooled: components["schemas"]["Pooled"][];
+            /** Weights */
+            weights: number[][][];
+        };
+        /**
+         * PoolingAsked
+         * @description Poolings of one input.
+         *
+         *     Args:
+         *         input: a signal "1 2 3" or a matrix "1 2; 3 4", its channels between bars.
+         *         size: of the window, for each axis.
+         *         stride, padding, mode: of the window; a stride of None is the size.
+         *         outputs: pool to this output size instead (maximum, average and norm only).
+         *         weights: of the weighted average, as many as the window has taps; None for a pyramid.
+         *         p: order of the norm; None for infinity.
+         *         seed: draw from the stochastic pooling's windows; None for its evaluation.
+         *         k: of the k largest (signals only).
+         *         segments: of dynamic pooling (signals only).
+         *         shift: by how many places the input is moved along each axis before; zeros move in.
+         */
+        PoolingAsked: {
+            /** Input */
+            input: string;
+            /**
+             * K
+             * @default 3
+             */
+            k: number;
+            /**
+             * Mode
+             * @default zeros
+             * @enum {string}
+             */
+            mode: "zeros" | "replicate" | "reflect" | "symmetric" | "circular";
+            /**
+             * Outputs
+             * @default null
+             */
+            outputs: number[] | null;
+            /**
+             * P
+             * @default 2
+             */
+            p: number | null;
+            /**
+             * Padding
+             * @default [
+             *       [
+             *         0,
+             *         0
+             *       ]
+             *     ]
+             */
+            padding: [
+                number,
+                number
+            ][];
+            /**
+             * Seed
+             * @default null
+             */
+            seed: number | null;
+            /**
+             * Segments
+             * @default 3
+             */
+            segments: number;
+            /**
+             * Shift
+             * @default [
+             *       0
+             *     ]
+             */
+            shift: number[];
+            /**
+             * Size
+             * @default [
+             *       2
+             *     ]
+             */
+            size: number[];
+            /**
+             * Stride
+             * @default null
+             */
+            stride: number[] | null;
+            /**
+             * Weights
+             * @default null
+             */
+            weights: string | null;
+        };
+        /**
          * Problem
          * @description Why there is no answer.
          *
@@ -480,6 +668,9 @@ export type ExportAsked = components['schemas']['ExportAsked'];
 export type Matrix = components['schemas']['Matrix'];
 export type Output = components['schemas']['Output'];
 export type PictureNumbers = components['schemas']['PictureNumbers'];
+export type Pooled = components['schemas']['Pooled'];
+export type PoolingAnswer = components['schemas']['PoolingAnswer'];
+export type PoolingAsked = components['schemas']['PoolingAsked'];
 export type Problem = components['schemas']['Problem'];
 export type Readers = components['schemas']['Readers'];
 export type Stage = components['schemas']['Stage'];

@@ -1,4 +1,5 @@
 /** The rooms, in their order. */
 import Convolution from "./convolution/Convolution.svelte";
+import Pooling from "./pooling/Pooling.svelte";
 
-export const ROOMS = { convolution: Convolution };
+export const ROOMS = { convolution: Convolution, pooling: Pooling };

@@ -1,14 +1,11 @@
 /** The experiment as the reader set it, as a request, and as an address. */
 import type { ConvolutionAsked } from "../../api/schema";
 import { written } from "../../lib/format";
+import { fresh, parsed, resized, same, whole, type Planes } from "../../lib/planes";
 
-export type Planes = number[][][];
 export type Named = "valid" | "same_upper" | "same_lower";
 export type Mode = "zeros" | "replicate" | "reflect" | "symmetric" | "circular";
 export const MODES: Mode[] = ["zeros", "replicate", "symmetric", "reflect", "circular"];
-
-/** A pattern of small numbers for cells that are new: always the same, so that an address says enough. */
-const fresh = (plane: number, row: number, column: number) => (plane * 3 + row * 5 + column * 7 + ((row * column) % 3)) % 4;
 
 export class Experiment {
   x = $state<Planes>([[[3, 3, 2, 1, 0], [0, 0, 1, 3, 1], [3, 1, 2, 2, 3], [2, 0, 0, 2, 2], [2, 0, 0, 0, 1]]]);
@@ -143,34 +140,4 @@ export class Experiment {
     const bias = query.get("b");
     this.bias = bias !== null && Number.isFinite(Number(bias)) ? Number(bias) : null;
   }
-}
-
-function resized(planes: Planes, count: number, rows: number, columns: number, fill: (plane: number, row: number, column: number) => number): Planes {
-  return Array.from({ length: count }, (_, p) =>
-    Array.from({ length: rows }, (_, r) => Array.from({ length: columns }, (_, c) => planes[p]?.[r]?.[c] ?? fill(p, r, c))),
-  );
-}
-
-function whole(text: string | null, least: number, most: number, usual: number): number {
-  const value = Number(text ?? NaN);
-  return Number.isInteger(value) && text !== "" ? Math.max(least, Math.min(most, value)) : usual;
-}
-
-function same(values: number[]): string {
-  return values.every((value) => value === values[0]) ? String(values[0]) : values.join(",");
-}
-
-/** Planes from the text that `written` makes; null for anything else. */
-export function parsed(text: string | null): { planes: Planes; ndim: number } | null {
-  if (!text?.trim()) return null;
-  const ndim = text.includes(";") ? 2 : 1;
-  const planes = text.split("|").map((plane) =>
-    plane
-      .split(";")
-      .filter((row) => row.trim())
-      .map((row) => row.trim().split(/[\s,]+/).map(Number)),
-  );
-  const [rows, columns] = [planes[0].length, planes[0][0]?.length];
-  const even = planes.every((plane) => plane.length === rows && plane.every((row) => row.length === columns && row.every(Number.isFinite)));
-  return columns && even ? { planes, ndim } : null;
 }

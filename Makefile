@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/svertka predict runs/demo docs/pictures/digits
 
 test: setup lint page-check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m 'not browser'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 	$(MAKE) --no-print-directory test-browser
 
 # Real clicks in Chromium; without one the tests are skipped and say how to install it.

@@ -18,6 +18,7 @@ CHROMIUM = os.environ.get("SVERTKA_CHROMIUM") or shutil.which("chromium") or shu
 AXE = Path(__file__).parents[3] / "web/node_modules/axe-core/axe.min.js"
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are selected by
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of this folder drive the browser; without one they are skipped."""
     for item in items:

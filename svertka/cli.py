@@ -74,7 +74,7 @@ def train(
     ] = None,
     strict: Annotated[bool | None, _data("--strict", help="Stop at the first picture that cannot be read.")] = None,
     epochs: Annotated[int | None, _optimisation(help="How often each picture is shown.")] = None,
-    batch_size: Annotated[int | None, _optimisation(help="Pictures in a step.")] = None,
+    batch_size: Annotated[int | None, _optimisation(help="Pictures in a step, of all processes together.")] = None,
     optimizer: Annotated[Literal["sgd", "adamw"] | None, _optimisation(help="Who takes the steps.")] = None,
     lr: Annotated[float | None, _optimisation(help="The highest learning rate.")] = None,
     schedule: Annotated[
@@ -90,6 +90,10 @@ def train(
         _optimisation(
             help="Stop after so many epochs without a better validation accuracy; keep the best, not the last."
         ),
+    ] = None,
+    sync_batch_norm: Annotated[
+        bool | None,
+        _optimisation("--sync-batch-norm", help="Of several processes: normalise over the whole batch, not by shares."),
     ] = None,
     seed: Annotated[int | None, _optimisation(help="Decides all chance; 0 by default.")] = None,
     shift: Annotated[int | None, _augmentation(help="Shift by up to so many pixels.")] = None,
@@ -107,6 +111,9 @@ def train(
 
     Ctrl-C saves a checkpoint. With --resume and --out a run goes on from there, or from a
     kill at any moment, to the same weights bit for bit.
+
+    "torchrun --nproc-per-node 2 -m svertka train …" trains in two processes, each with its
+    share of every batch, to the same weights but for rounding.
     """
     options = locals()
     for name in ("model_arg", "out", "resume", "overwrite", "save_every", "workers"):
@@ -117,12 +124,21 @@ def train(
     if model_arg:
         given["model_arguments"] = _model_arguments(model_arg)
     from svertka.vision import run
+    from svertka.vision.team import gathered
 
-    console = _console()
-    outcome = run.train(
-        given, out=out, resume=resume, overwrite=overwrite, workers=workers, save_every=save_every, console=console
-    )
-    _show_outcome(console, outcome)
+    with gathered(lambda error: _say(_sentence(error))) as team:
+        console = _console(quiet=not team.leads)
+        outcome = run.train(
+            given,
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            workers=workers,
+            save_every=save_every,
+            console=console,
+            team=team,
+        )
+        _show_outcome(console, outcome)
 
 
 @app.command()
@@ -281,12 +297,13 @@ def main() -> NoReturn:
     try:
         app()
     except (SvertkaError, OSError) as error:
-        _say(_sentence(error))
+        if sentence := _sentence(error):
+            _say(sentence)
         sys.exit(getattr(error, "exit_code", 2))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        _say("the memory is used up: take a smaller --batch-size or --size")
+        _say(_sentence(MemoryError()))
         sys.exit(2)
     sys.exit(0)
 
@@ -300,13 +317,15 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError):
         name = "" if error.filename is None else f"{error.filename}: "
         return f"{name}{error.strerror or error}: free space, correct the path or change its permissions"
+    if isinstance(error, MemoryError):
+        return "the memory is used up: take a smaller --batch-size or --size"
     return str(error)
 
 
-def _console() -> "Console":
+def _console(quiet: bool = False) -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=quiet)
 
 
 def _use_threads(threads: int | None) -> None:

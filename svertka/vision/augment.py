@@ -34,28 +34,57 @@ class Augmentation:
         if not 0 <= self.contrast <= 1:
             raise DataError(f"the contrast {self.contrast} is not a share: give a number from 0 to 1")
 
-    def __call__(self, batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(
+        self,
+        batch: torch.Tensor,
+        generator: torch.Generator,
+        places: torch.Tensor | None = None,
+        count: int | None = None,
+    ) -> torch.Tensor:
         """uint8 or float [B, C, H, W] → the same shape and type, each picture changed by itself.
 
-        The draws depend on `generator` and the batch's shape only. uint8 is rounded and stays within 0..255.
+        The draws depend on `generator` and the number of pictures only. If `batch` is only what stands at `places`
+        (int64 [B]) among `count` pictures, each is changed as it would be among all. uint8 is rounded and stays within
+        0..255.
         """
         if not len(batch):
             return batch
+        draw = _Draw(generator, len(batch) if count is None else count, places)
         if self.crop:
-            batch = _as(batch.dtype, _crop(batch.float(), self.crop, generator))
+            batch = _as(batch.dtype, _crop(batch.float(), self.crop, draw))
         if self.shift or self.flip:
-            batch = _shift_and_flip(batch, self.shift, self.flip, generator)
+            batch = _shift_and_flip(batch, self.shift, self.flip, draw)
         if self.contrast:
-            batch = _as(batch.dtype, _contrast(batch, self.contrast, generator))
+            batch = _as(batch.dtype, _contrast(batch, self.contrast, draw))
         return batch
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Random numbers for `count` pictures, of which those at `places` are used; None: all."""
+
+    generator: torch.Generator
+    count: int
+    places: torch.Tensor | None
+
+    def uniform(self, rows: int) -> torch.Tensor:
+        """float32 [rows, B] in 0..1."""
+        return self._used(torch.rand(rows, self.count, generator=self.generator))
+
+    def integers(self, low: int, high: int, rows: int) -> torch.Tensor:
+        """int64 [rows, B] in low..high."""
+        return self._used(torch.randint(low, high + 1, (rows, self.count), generator=self.generator))
+
+    def _used(self, drawn: torch.Tensor) -> torch.Tensor:
+        return drawn if self.places is None else drawn[:, self.places]
 
 
 def _as(dtype: torch.dtype, values: torch.Tensor) -> torch.Tensor:
     return values.to(dtype) if dtype.is_floating_point else values.round_().clamp_(0, 255).to(dtype)
 
 
-def _crop(batch: torch.Tensor, crop: float, generator: torch.Generator) -> torch.Tensor:
-    draws = torch.rand(3, len(batch), generator=generator)
+def _crop(batch: torch.Tensor, crop: float, draw: _Draw) -> torch.Tensor:
+    draws = draw.uniform(3)
     side = 1 - crop * draws[0]
     theta = torch.zeros(len(batch), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = side
@@ -64,20 +93,20 @@ def _crop(batch: torch.Tensor, crop: float, generator: torch.Generator) -> torch
     return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _shift_and_flip(batch: torch.Tensor, shift: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
+def _shift_and_flip(batch: torch.Tensor, shift: int, flip: bool, draw: _Draw) -> torch.Tensor:
     count, channels, height, width = batch.shape
-    offsets = torch.randint(-shift, shift + 1, (2, count, 1), generator=generator)
+    offsets = draw.integers(-shift, shift, 2)[:, :, None]
     rows = (torch.arange(height) + offsets[0]).clamp_(0, height - 1)
     columns = (torch.arange(width) + offsets[1]).clamp_(0, width - 1)
     if flip:
-        turned = torch.rand(count, 1, generator=generator) < 0.5
+        turned = draw.uniform(1)[0, :, None] < 0.5
         columns = torch.where(turned, width - 1 - columns, columns)
     places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
     return batch.flatten(2).gather(2, places.expand(count, channels, -1)).view(batch.shape)
 
 
-def _contrast(batch: torch.Tensor, contrast: float, generator: torch.Generator) -> torch.Tensor:
-    factor = 1 + contrast * (2 * torch.rand(len(batch), 1, 1, 1, generator=generator) - 1)
+def _contrast(batch: torch.Tensor, contrast: float, draw: _Draw) -> torch.Tensor:
+    factor = 1 + contrast * (2 * draw.uniform(1).view(-1, 1, 1, 1) - 1)
     # NumPy's mean is of one thread, so that its bits do not depend on their number.
     mean = torch.from_numpy(batch.flatten(1).numpy().mean(1, dtype=np.float64)).float().view(-1, 1, 1, 1)
     return batch.to(torch.float32, copy=True).mul_(factor).add_(mean * (1 - factor))

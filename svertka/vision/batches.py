@@ -49,6 +49,9 @@ class Batches:
 
     batch_size    pictures in a batch; the last has the rest. When shuffling, a rest of one is left out, since batch
                   normalisation can't train on it
+    share         (rank, processes): the batches are one process' shares of batches of `batch_size`. Each picture of an
+                  epoch is in one share and looks as it would without sharing; a share may be empty. A picture goes
+                  mostly to the same process, which then has it in memory
     augmentation  None: the pictures as they are
     workers       processes that decode; None: one for each usable core; 0: this process does it
     cache_bytes   so much memory keeps decoded pictures, as uint8; those beyond it are decoded in each epoch, two
@@ -66,6 +69,7 @@ class Batches:
         *,
         shuffle: bool,
         seed: int,
+        share: tuple[int, int] = (0, 1),
         augmentation: Augmentation | None = None,
         workers: int | None = None,
         cache_bytes: int = 1 << 30,
@@ -82,6 +86,7 @@ class Batches:
                 raise DataError(f"the {name} {value} is not possible: give {least} or more")
         self.split, self.preprocessing, self.augmentation = split, preprocessing, augmentation
         self.batch_size, self.shuffle, self.seed, self.strict = batch_size, shuffle, seed, strict
+        self.share = share
         self.workers = usable_cores() if workers is None else workers
         self.skipped: dict[str, str] = {} if skipped is None else skipped
         self._shape = (preprocessing.channels, *preprocessing.size)
@@ -104,20 +109,37 @@ class Batches:
         Raises PictureError on an unreadable picture if `strict`, DataError if a worker dies.
         """
         steps = list(torch.split(self._order(epoch), self.batch_size))[start : len(self)]
-        unknown = [indices[self._state[indices] == _UNKNOWN] for indices in steps]
+        shares = [self._share_of(indices) for indices in steps]
+        unknown = [
+            mine[self._state[mine] == _UNKNOWN]
+            for mine in (indices[places] for indices, places in zip(steps, shares, strict=True))
+        ]
         decoded = self._decoded([indices.tolist() for indices in unknown if len(indices)])
         try:
-            for step, (indices, missing) in enumerate(zip(steps, unknown, strict=True), start):
+            for step, (indices, places, missing) in enumerate(zip(steps, shares, unknown, strict=True), start):
                 fresh = self._kept(missing, next(decoded)) if len(missing) else None
-                readable = indices[self._state[indices] != _UNREADABLE]
-                if not len(readable):
+                places = places[self._state[indices[places]] != _UNREADABLE]
+                readable = indices[places]
+                if not len(readable) and self.share[1] == 1:
                     continue
                 pixels = self._cache[readable] if fresh is None else self._merged(readable, missing, fresh)
                 if self.augmentation is not None:
-                    pixels = self.augmentation(pixels, self._generator(_CHANGES, epoch, step))
+                    chance = self._generator(_CHANGES, epoch, step)
+                    pixels = self.augmentation(pixels, chance, places, len(indices))
                 yield Batch(self.preprocessing.normalise(pixels), self.split.labels[readable], readable, step)
         finally:
             decoded.close()
+
+    def _share_of(self, indices: torch.Tensor) -> torch.Tensor:
+        """The places of this process' share among a batch's `indices`: all shares alike, none of a single picture.
+
+        Of one picture batch normalisation could not learn, so that of a small batch some processes have nothing.
+        """
+        rank, processes = self.share
+        sharing = max(1, min(processes, len(indices) // 2))
+        if rank >= sharing:
+            return indices.new_empty(0)
+        return (indices % processes).argsort(stable=True).tensor_split(sharing)[rank].sort().values
 
     def _generator(self, *purpose: int) -> torch.Generator:
         seed = np.random.SeedSequence([self.seed, *purpose]).generate_state(1)

@@ -62,13 +62,9 @@ def save_checkpoint(
     path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: State, config: Mapping[str, Any]
 ) -> None:
     """Write everything that training needs to go on, in place of the last checkpoint in a single move."""
-    tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
-    for i, parameter in enumerate(_parameters(optimizer)):
-        for key, tensor in optimizer.state[parameter].items():
-            tensors[f"optimizer.{i}.{key}"] = tensor
     header = {"state": asdict(state), "config": config}
     with written_beside(path) as beside:
-        save_file(contiguous_copies(tensors), beside, metadata={_HEADER: json.dumps(header)})
+        save_file(contiguous_copies(tensors_of(model, optimizer)), beside, metadata={_HEADER: json.dumps(header)})
 
 
 def read_state(path: Path, config: Mapping[str, Any]) -> State:
@@ -88,19 +84,32 @@ def read_state(path: Path, config: Mapping[str, Any]) -> State:
 
 def restore(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put a checkpoint's tensors into `model` and `optimizer`, in the memory layouts that the model has."""
-    parameters = _parameters(optimizer)
     try:
         with safe_open(path, framework="pt") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
-        model.load_state_dict({key[6:]: tensor for key, tensor in tensors.items() if key.startswith("model.")})
-        for key, tensor in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".", 2)
-                parameter = parameters[int(index)]
-                optimizer.state[parameter][name] = _laid_out_like(parameter, tensor)
+            put_back({key: opened.get_tensor(key) for key in opened.keys()}, model, optimizer)  # noqa: SIM118 - no mapping
     except (SafetensorError, ValueError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} does not fit the model ({reason}): start again with --overwrite") from error
+
+
+def tensors_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """All tensors of both, by names that `put_back` understands."""
+    tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
+    for i, parameter in enumerate(_parameters(optimizer)):
+        for key, tensor in optimizer.state[parameter].items():
+            tensors[f"optimizer.{i}.{key}"] = tensor
+    return tensors
+
+
+def put_back(tensors: Mapping[str, torch.Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put copies of tensors that `tensors_of` gave into `model` and `optimizer`, in the layouts that the model has."""
+    parameters = _parameters(optimizer)
+    model.load_state_dict({key[6:]: tensor for key, tensor in tensors.items() if key.startswith("model.")})
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            parameter = parameters[int(index)]
+            optimizer.state[parameter][name] = _laid_out_like(parameter, tensor)
 
 
 def _laid_out_like(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from svertka.vision.metrics import Evaluation, Mistake, confusion_matrix
 from svertka.vision.modelfile import TrainedModel
 from svertka.vision.pictures import PictureError, picture_suffixes, printable
 from svertka.vision.tables import percent
+from svertka.vision.team import Team
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,27 @@ def evaluate(
     split: Split,
     classes: tuple[str, ...],
     after_batch: Callable[[], None] = lambda: None,
+    team: Team | None = None,
 ) -> Evaluation:
     """Classify the pictures of `split`, which come in `batches` unshuffled; the model is put in evaluation mode.
 
-    `after_batch` may raise to stop. DataError if no picture could be read, or if the scores are NaN or infinite.
+    The processes of a `team` classify their shares, and each gets the result for all. `after_batch` may raise to stop.
+    DataError if no picture could be read, or if the scores are NaN or infinite.
     """
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     loss, answers = 0.0, []
     with torch.no_grad():
         for batch in batches.epoch(0):
-            scores = model(batch.images.to(device)).cpu()
-            loss += float(nn.functional.cross_entropy(scores, batch.labels, reduction="sum"))
-            confidence, predicted = scores.softmax(1).max(1)
-            answers.append((batch.indices, batch.labels, predicted, confidence))
+            if len(batch.labels):
+                scores = model(batch.images.to(device)).cpu()
+                loss += float(nn.functional.cross_entropy(scores, batch.labels, reduction="sum"))
+                confidence, predicted = scores.softmax(1).max(1)
+                answers.append((batch.indices, batch.labels, predicted, confidence))
             after_batch()
+    skipped = dict(batches.skipped)
+    if team and not team.alone:
+        loss, answers, skipped = _of_all(team, loss, answers, skipped)
     if not answers:
         raise DataError("none of the pictures to evaluate could be read: give others")
     if not np.isfinite(loss):
@@ -82,8 +89,28 @@ def evaluate(
             Mistake(split.names[indices[i]], classes[true[i]], classes[predicted[i]], float(confidence[i]))
             for i in worst_first
         ),
-        dict(batches.skipped),
+        skipped,
     )
+
+
+_Answers = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # index, label, answer, confidence: each [n]
+
+
+def _of_all(
+    team: Team, loss: float, answers: list[_Answers], skipped: dict[str, str]
+) -> tuple[float, list[_Answers], dict[str, str]]:
+    """All processes' losses, answers and skipped pictures together, in the order in which one process has them."""
+    loss = team.total(loss)[0]
+    ours = [torch.cat(parts).tolist() for parts in zip(*answers, strict=True)] or [[], [], [], []]
+    columns: list[list[Any]] = [list(chain(*parts)) for parts in zip(*team.gather(ours), strict=True)]
+    for theirs in team.gather(skipped):
+        skipped = theirs | skipped
+    if not columns[0]:
+        return loss, [], skipped
+    indices, labels, predicted = (torch.tensor(column) for column in columns[:3])
+    order = indices.argsort()
+    confidence = torch.tensor(columns[3], dtype=torch.float32)
+    return loss, [(indices[order], labels[order], predicted[order], confidence[order])], skipped
 
 
 def predict(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,15 +19,26 @@ from torch import nn
 from svertka.errors import DataError, SvertkaError
 from svertka.files import remove_parts
 from svertka.vision.augment import Augmentation
-from svertka.vision.batches import Batches
-from svertka.vision.checkpoint import CHECKPOINT_FILE, State, read_state, restore, save_checkpoint
+from svertka.vision.batches import Batches, usable_cores
+from svertka.vision.checkpoint import (
+    CHECKPOINT_FILE,
+    State,
+    put_back,
+    read_state,
+    restore,
+    save_checkpoint,
+    tensors_of,
+)
 from svertka.vision.datasets import Dataset, Split, load
 from svertka.vision.metrics import Evaluation
 from svertka.vision.modelfile import MODEL_FILE, build_model, is_code, load_model, save_model
+from svertka.vision.pictures import Preprocessing
 from svertka.vision.prediction import evaluate
 from svertka.vision.runfolder import check_folder, make_folder, read_config, versions, write_config, write_metrics
 from svertka.vision.settings import Settings, code_digest, fingerprint, refuse_changes, refuse_other_data, settings_for
+from svertka.vision.syncnorm import synchronise_norms
 from svertka.vision.tables import TrainingProgress, show_start
+from svertka.vision.team import Team
 from svertka.vision.training import make_criterion, make_optimizer, step_learning_rate, train_epoch
 
 
@@ -66,39 +77,49 @@ def train(
     workers: int | None = None,
     save_every: float = 60.0,
     console: Console | None = None,
+    team: Team | None = None,
 ) -> Outcome:
     """Train as `given` says (fields of `Settings`; the others are chosen to suit) and keep everything in a run folder.
 
     `out` is that folder, by default a fresh one under runs/. A checkpoint is saved at the end of each epoch, and in a
     long one each `save_every` seconds. DataError says in one sentence what cannot be used.
+
+    All processes of a `team` call this alike; only its leader reads and writes the folder.
     """
-    console = console or Console(quiet=True)
-    check_folder(out, resume, overwrite)
-    config = read_config(out) if resume and out else None
+    console, team = console or Console(quiet=True), team or Team()
+    if team.leads:
+        check_folder(out, resume, overwrite)
+    config = team.tell(read_config(out) if team.leads and resume and out else None)
     if out and config:
         folder = out
-        settings, state = _position(out, config, given)
+        settings, state = _position(out, config, given, team)
         if state.finished(settings.epochs, settings.early_stopping):
             return Outcome(folder, settings, state.kept_epoch(settings.early_stopping), finished_before=True)
-        dataset = _load_data(vars(settings))
+        dataset = _load_data(vars(settings), team)
         refuse_other_data(fingerprint(dataset), config["data"], settings.data)
-        remove_parts(folder)
+        if team.leads:
+            remove_parts(folder)
         if versions() != config["versions"]:
             console.print(f"note    begun with {config['versions']}: the last bits may differ.", soft_wrap=True)
     else:
         if resume:
             console.print(f"{out} holds nothing to resume yet: starting from the beginning.", soft_wrap=True)
-        dataset, state = _load_data(given), State()
-        settings = settings_for(given, dataset, torch.get_num_threads())
+        dataset, state = _load_data(given, team), State()
+        threads = torch.get_num_threads() if team.alone else usable_cores()  # torchrun allows a process but one
+        settings = settings_for(given, dataset, threads)
+        settings = Settings.from_dict(team.tell(settings.to_dict()))
     model = build_model(
         settings.model, settings.model_arguments, len(dataset.classes), dataset.preprocessing, settings.seed
     )
     if not config:
-        folder = make_folder(out, settings)
-        config = write_config(folder, settings, dataset)
+        folder = Path(team.tell(str(make_folder(out, settings)) if team.leads else None))
+        config = write_config(folder, settings, dataset) if team.leads else {}
     show_start(console, settings, dataset, sum(parameter.numel() for parameter in model.parameters()), folder)
-    with torch.random.fork_rng(devices=[]), _threads(settings.threads):
-        training = Training(folder, settings, config, dataset, state, model, workers, save_every, console)
+    if not team.alone:
+        console.print(f"team    {team.size} processes, each with its share of a batch", soft_wrap=True)
+    threads = settings.threads if team.alone else min(settings.threads, team.cores)
+    with torch.random.fork_rng(devices=[]), _threads(threads):
+        training = Training(folder, settings, config, dataset, state, model, workers, save_every, console, team)
         training.run()
         evaluation, split = training.final_evaluation()
     kept = state.kept_epoch(settings.early_stopping)
@@ -118,9 +139,13 @@ class Training:
     workers: int | None
     save_every: float
     console: Console
+    team: Team = field(default_factory=Team)
 
     def __post_init__(self) -> None:
+        self.skips_told = 0
         self.model.to(self.settings.device)
+        if self.settings.sync_batch_norm and not self.team.alone:
+            self.model = synchronise_norms(self.model, self.team)
         if not is_code(self.settings.model):  # code of the user's may view() its maps, which this would break
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, self.settings)
@@ -129,9 +154,10 @@ class Training:
         self.validation = None
         if self.dataset.validation:
             self.validation = self._batches(self.dataset.validation, self.state.skipped)
-        if (self.folder / CHECKPOINT_FILE).exists():
+        if self.team.leads and (self.folder / CHECKPOINT_FILE).exists():
             restore(self.folder / CHECKPOINT_FILE, self.model, self.optimizer)
             write_metrics(self.folder, self.state.history)
+        self._agree()
 
     def run(self) -> None:
         """Train until the settings say that it is enough; Interrupted after a checkpoint if a signal asks for it."""
@@ -139,11 +165,20 @@ class Training:
         done = state.epoch * steps + state.step
         self.saved = self.clock = time.monotonic()
         with (
-            _signals_noted() as self.signals,
+            _signals_noted(forgiving=not self.team.alone) as self.signals,
             TrainingProgress(self.console, settings.epochs, steps, done, self.validation is not None) as self.progress,
         ):
             while not state.finished(settings.epochs, settings.early_stopping):
-                train_epoch(self.model, self.optimizer, self.criterion, self.batches, settings, state, self._after_step)
+                train_epoch(
+                    self.model,
+                    self.optimizer,
+                    self.criterion,
+                    self.batches,
+                    settings,
+                    state,
+                    self._after_step,
+                    self.team,
+                )
                 self._end_epoch()
 
     def final_evaluation(self) -> tuple[Evaluation | None, str]:
@@ -151,10 +186,13 @@ class Training:
         split = self.dataset.test or self.dataset.validation
         if not split:
             return None, ""
-        settings = self.settings
-        trained = load_model(self.folder, settings.model if is_code(settings.model) else None)
-        model = trained.model.to(settings.device)
-        evaluation = evaluate(model, self._batches(split, {}), split, trained.classes)
+        settings, team, model = self.settings, self.team, self.model
+        if team.leads:
+            model = load_model(self.folder, settings.model if is_code(settings.model) else None).model
+            model = model.to(settings.device)
+        if not team.alone:
+            model.load_state_dict(team.tell_tensors(model.state_dict()))
+        evaluation = evaluate(model, self._batches(split, {}), split, self.dataset.classes, team=team)
         return evaluation, "test" if self.dataset.test else "validation"
 
     def _batches(self, split: Split, skipped: dict[str, str], shuffle: bool = False) -> Batches:
@@ -165,8 +203,9 @@ class Training:
             s.batch_size,
             shuffle=shuffle,
             seed=s.seed,
+            share=(self.team.rank, self.team.size),
             augmentation=Augmentation(s.shift, s.flip, s.crop, s.contrast) if shuffle else None,
-            workers=self.workers,
+            workers=self.team.cores if self.workers is None else self.workers,
             skipped=skipped,
             strict=s.strict,
         )
@@ -178,15 +217,28 @@ class Training:
             self._save_checkpoint()
 
     def _pause(self) -> None:
-        """Between two steps: count the time, and stop if a signal asks for it."""
+        """Between two steps: count the time, tell what was skipped, and stop if a signal asks for it in any process."""
         now = time.monotonic()
         self.state.seconds += now - self.clock
         self.clock = now
-        if self.signals:
+        skipped = self.state.skipped
+        signal_number, news = self.team.highest(self.signals[0] if self.signals else 0, len(skipped) - self.skips_told)
+        if news:
+            for theirs in self.team.gather(skipped):
+                skipped.update(theirs)
+            self.skips_told = len(skipped)
+        if signal_number:
             self._save_checkpoint()
-            raise Interrupted(self.signals[0], self.folder)
+            self.team.highest(0)  # nobody leaves before it is saved
+            raise Interrupted(signal_number, self.folder)
+
+    def _agree(self) -> None:
+        """Give all the leader's tensors: batch norm's averages differ, and the roundings of unlike machines."""
+        if not self.team.alone:
+            put_back(self.team.tell_tensors(tensors_of(self.model, self.optimizer)), self.model, self.optimizer)
 
     def _end_epoch(self) -> None:
+        self._agree()
         state = self.state
         if not state.seen:
             raise DataError(f"none of the training pictures in {self.settings.data} could be read: give others")
@@ -197,14 +249,16 @@ class Training:
             "train_accuracy": state.correct / state.seen,
         }
         if self.validation and self.dataset.validation:
-            result = evaluate(self.model, self.validation, self.dataset.validation, self.dataset.classes, self._pause)
+            split, classes = self.dataset.validation, self.dataset.classes
+            result = evaluate(self.model, self.validation, split, classes, self._pause, self.team)
             record |= {"val_loss": result.loss, "val_accuracy": result.accuracy}
         self._pause()
         record["seconds"] = round(state.seconds, 3)
-        state.close_epoch(record)
-        if state.kept_epoch(self.settings.early_stopping) == state.epoch:
-            self._save_model()
-        write_metrics(self.folder, state.history)
+        state.close_epoch(self.team.tell(record))
+        if self.team.leads:
+            if state.kept_epoch(self.settings.early_stopping) == state.epoch:
+                self._save_model()
+            write_metrics(self.folder, state.history)
         self._save_checkpoint()
         self.progress.epoch(record)
 
@@ -220,11 +274,12 @@ class Training:
         )
 
     def _save_checkpoint(self) -> None:
-        save_checkpoint(self.folder / CHECKPOINT_FILE, self.model, self.optimizer, self.state, self.config)
+        if self.team.leads:
+            save_checkpoint(self.folder / CHECKPOINT_FILE, self.model, self.optimizer, self.state, self.config)
         self.saved = time.monotonic()
 
 
-def _position(folder: Path, config: dict[str, Any], given: Mapping[str, Any]) -> tuple[Settings, State]:
+def _position(folder: Path, config: dict[str, Any], given: Mapping[str, Any], team: Team) -> tuple[Settings, State]:
     """The settings of the run in `folder` and where it stands; DataError if `given` wants something else."""
     settings = Settings.from_dict(config["settings"])
     refuse_changes(given, settings, folder)
@@ -232,12 +287,30 @@ def _position(folder: Path, config: dict[str, Any], given: Mapping[str, Any]) ->
     if code_digest(settings.model) != config.get("model code"):
         raise DataError(f"{settings.model} was changed since the run in {folder} began: restore it, or start a new run")
     path = folder / CHECKPOINT_FILE
-    return settings, read_state(path, config) if path.exists() else State()
+    state = read_state(path, config) if team.leads and path.exists() else State()
+    return settings, State(**team.tell(asdict(state)))
 
 
-def _load_data(wanted: Mapping[str, Any]) -> Dataset:
+def _load_data(wanted: Mapping[str, Any], team: Team) -> Dataset:
+    """The data; only the leader of a team measures it, and DataError if another process finds something else there."""
     names = ("size", "channels", "fit", "validation", "seed", "strict")
-    return load(wanted.get("data", "digits"), **{name: wanted[name] for name in names if name in wanted})
+    data, options = wanted.get("data", "digits"), {name: wanted[name] for name in names if name in wanted}
+    if team.alone:
+        return load(data, **options)
+    if team.leads:
+        dataset = load(data, **options)
+        team.tell([dataset.preprocessing.to_dict(), fingerprint(dataset)])
+        return dataset
+    told: list[Any] = []
+
+    def measured() -> Preprocessing:
+        told.extend(team.tell(None))
+        return Preprocessing.from_dict(told[0])
+
+    dataset = load(data, **options, measured=measured)
+    if fingerprint(dataset) != told[1]:
+        raise DataError(f"process {team.rank} finds other pictures in {data} than process 0: give all the same")
+    return dataset
 
 
 @contextmanager
@@ -251,15 +324,18 @@ def _threads(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """Note Ctrl-C and SIGTERM in a list instead of breaking off amid a step; a second one does break off."""
+def _signals_noted(forgiving: bool = False) -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM in a list instead of breaking off amid a step; a second one does, unless `forgiving`.
+
+    torchrun sends a second one to all as soon as one process has ended, and kills those that do not end in time.
+    """
     noted: list[int] = []
     owner = os.getpid()
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         if os.getpid() != owner:
             return  # a forked worker goes on until the step is done
-        if noted:
+        if noted and not forgiving:
             raise KeyboardInterrupt
         noted.append(number)
 

@@ -28,6 +28,7 @@ class Settings:
     `data` is "digits" or a folder; `size`, `channels`, `fit` and `validation` are for `svertka.vision.datasets.load`;
     `model` and `model_arguments` for `svertka.models.create`. `early_stopping` counts epochs without a better
     validation accuracy, 0 is off. `shift` (pixels), `flip`, `crop` and `contrast` are those of `Augmentation`.
+    `batch_size` is that of all processes together, and `sync_batch_norm` for more than one.
     """
 
     data: str
@@ -52,6 +53,7 @@ class Settings:
     flip: bool
     crop: float
     contrast: float
+    sync_batch_norm: bool
     device: str
     threads: int
 
@@ -113,6 +115,7 @@ def settings_for(given: Mapping[str, Any], dataset: Dataset, threads: int) -> Se
         "schedule": "onecycle",
         "class_weights": False,
         "early_stopping": 0,
+        "sync_batch_norm": False,
         "device": "cpu",
         "threads": threads,
     }

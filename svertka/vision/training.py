@@ -11,6 +11,7 @@ from svertka.errors import SvertkaError
 from svertka.vision.batches import Batches
 from svertka.vision.checkpoint import State
 from svertka.vision.settings import Settings
+from svertka.vision.team import Team
 
 
 class TrainingError(SvertkaError, ArithmeticError):
@@ -25,40 +26,64 @@ def train_epoch(
     settings: Settings,
     state: State,
     after_step: Callable[[float], None],
+    team: Team,
 ) -> None:
     """Train `model` in place on what is left of the epoch at which `state` stands, and count it there.
 
-    `after_step` is called with the loss whenever model, optimizer and state agree: it may save them, and may raise to
-    stop. TrainingError, before anything is changed, if the loss is NaN or infinite.
+    `batches` are this process' shares; the loss is the mean over the pictures of a whole batch. `after_step` is called
+    with it whenever model, optimizer and state agree: it may save them, and may raise to stop. TrainingError, before
+    anything is changed, if the loss is NaN or infinite.
     """
     epoch = state.epoch
     model.train()
     for batch in batches.epoch(epoch, state.step):
-        seed_chance(settings, epoch, batch.step)
+        seed_chance(settings, epoch, batch.step, team.rank)
         for group in optimizer.param_groups:
             group["lr"] = step_learning_rate(settings, len(batches), epoch, batch.step)
         images, labels = batch.images.to(settings.device), batch.labels.to(settings.device)
-        scores = model(images)
-        loss = criterion(scores, labels)
-        value = loss.item()
-        if not math.isfinite(value):
+        loss, correct = _loss(model, criterion, images, labels, settings.sync_batch_norm)
+        whole = team.whole(loss.item(), _weight(criterion, labels), len(labels), correct)
+        if not whole.seen:
+            continue
+        if not math.isfinite(whole.loss):
             raise TrainingError(
-                f"the loss became {value} at step {batch.step + 1} of epoch {epoch + 1}: the last checkpoint is kept,"
-                f" start a new run with --lr below {settings.lr:g} or look for broken pictures"
+                f"the loss became {whole.loss} at step {batch.step + 1} of epoch {epoch + 1}: the last checkpoint is"
+                f" kept, start a new run with --lr below {settings.lr:g} or look for broken pictures"
             )
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss if team.alone else loss * whole.share)
+        team.sum_gradients(model.parameters())
         optimizer.step()
         state.step = batch.step + 1
-        state.seen += len(labels)
-        state.loss_sum += value * len(labels)
-        state.correct += int((scores.argmax(1) == labels).sum())
-        after_step(value)
+        state.seen += whole.seen
+        state.loss_sum += whole.loss * whole.seen
+        state.correct += whole.correct
+        after_step(whole.loss)
 
 
-def seed_chance(settings: Settings, epoch: int, step: int) -> None:
-    """Seed what dropout and stochastic pooling draw in this step."""
-    text = f"{settings.seed} {epoch} {step}".encode()
+def _loss(
+    model: nn.Module, criterion: nn.Module, images: torch.Tensor, labels: torch.Tensor, must_meet: bool
+) -> tuple[torch.Tensor, int]:
+    """The mean loss over these pictures, 0 if there are none, and how many are told right.
+
+    With layers that meet the other processes' the network is run even without pictures.
+    """
+    if not len(labels) and not must_meet:
+        return torch.zeros((), requires_grad=True), 0
+    scores = model(images)
+    loss = criterion(scores, labels) if len(labels) else scores.sum()
+    return loss, int((scores.argmax(1) == labels).sum())
+
+
+def _weight(criterion: nn.Module, labels: torch.Tensor) -> float:
+    """What these pictures weigh in a mean loss."""
+    weight = criterion.weight
+    return float(weight[labels].sum()) if isinstance(weight, torch.Tensor) else len(labels)
+
+
+def seed_chance(settings: Settings, epoch: int, step: int, rank: int = 0) -> None:
+    """Seed what dropout and stochastic pooling draw in this step, in each process of a team something else."""
+    text = f"{settings.seed} {epoch} {step}{f' {rank}' if rank else ''}".encode()
     seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
     if settings.device == "cpu":
         torch.default_generator.manual_seed(seed)  # a hundredth of the time of torch.manual_seed

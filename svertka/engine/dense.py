@@ -40,11 +40,17 @@ MOST = 2**31  # what a table's int32 can count
 
 
 def prepare_convolution(
-    operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None, *, schedule: Any = None
+    operation: spec.Convolution,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    schedule: Any = None,
+    changing: bool = False,
 ) -> Any:
-    """A runner for a convolution of x, or why there is none; `schedule` forces one."""
+    """A runner for a convolution of x, or why there is none; arguments as for `prepare_block`."""
     block = spec.ConvolutionBlock(operation.windows, operation.groups)
-    return prepare_block(block, x, weight, bias, schedule=schedule)
+    return prepare_block(block, x, weight, bias, schedule=schedule, changing=changing)
 
 
 def prepare_block(
@@ -56,8 +62,12 @@ def prepare_block(
     residual: Tensor | None = None,
     *,
     schedule: Any = None,
+    changing: bool = False,
 ) -> Any:
-    """A runner for a convolution block on x, or why there is none; `schedule` forces one."""
+    """A runner for a convolution block on x, or why there is none.
+
+    `schedule` forces one; the weights are `changing` if they are others at each call, as in training.
+    """
     reason = _unfit(operation, x, weight.shape[1] * operation.groups, weight.shape[0])
     if reason:
         return reason
@@ -67,7 +77,7 @@ def prepare_block(
             return runner
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
     if isinstance(schedule, WinogradSchedule) or (schedule is None and winograd.suits(operation, weight)):
-        runner = winograd.prepare_winograd(operation, x, weight, epilogue, schedule)
+        runner = winograd.prepare_winograd(operation, x, weight, epilogue, schedule, changing)
         if not isinstance(runner, str):
             return runner
     schedule = None if schedule == DIRECT else schedule

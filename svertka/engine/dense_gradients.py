@@ -10,7 +10,8 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine.dense import DIRECT, MOST, Part, Runner, phases, prepare_convolution
+from svertka.engine import winograd
+from svertka.engine.dense import MOST, Part, Runner, phases, prepare_convolution
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
 from svertka.engine.packing import Packing, changing, same, weight_order
@@ -26,8 +27,7 @@ def prepare_convolution_step(
     operation: spec.Convolution, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Step | str:
     """A convolution and its gradients, or why there are none."""
-    # Weights that change with each step would have to be transformed anew each time.
-    runner = prepare_convolution(operation, x, weight, bias, schedule=DIRECT)
+    runner = prepare_convolution(operation, x, weight, bias, changing=True)
     return runner if isinstance(runner, str) else ConvolutionStep(operation, runner)
 
 
@@ -82,6 +82,9 @@ def prepare_input_gradient(operation: spec.Convolution, x: Tensor, weight: Tenso
     """
     if max(x[0].numel(), dy[0].numel()) >= MOST:
         return "an image has more numbers than a table can count"
+    runner = winograd.prepare_adjoint(operation, x, weight, dy)
+    if not isinstance(runner, str):
+        return runner
     size = x.shape[2:]
     first, *further = geometry.readers(operation.windows, size)
     strides = tuple(window.stride for window in operation.windows)

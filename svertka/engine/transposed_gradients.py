@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from svertka import spec
-from svertka.engine.dense import DIRECT, prepare_convolution, prepare_transposed
+from svertka.engine.dense import prepare_convolution, prepare_transposed
 from svertka.engine.dense_gradients import ConvolutionStep, prepare_weight_gradient
 from svertka.engine.step import Step
 
@@ -31,7 +31,7 @@ def prepare_transposed_step(
 
 class _TransposedStep(ConvolutionStep):
     def input_gradient(self, x: Tensor, weight: Tensor, dy: Tensor) -> Any:  # noqa: ARG002
-        return prepare_convolution(self.operation, dy, weight, None, schedule=DIRECT)
+        return prepare_convolution(self.operation, dy, weight, None, changing=True)
 
     def weight_gradient(self, x: Tensor, weight: Tensor, dy: Tensor, bias: bool) -> Any:  # noqa: ARG002
         run = prepare_weight_gradient(self.operation, dy, weight, x, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -89,6 +89,7 @@ class Runner:
         shape: of the output.
         last: the output's channels are neighbours.
         question: what the schedule was chosen for.
+        adjoint: the weights are those of the convolution whose adjoint this is.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Runner:
         shape: tuple[int, ...],
         last: bool,
         question: tuple[Any, ...],
+        adjoint: bool = False,
     ) -> None:
         target, groups = host(), operation.groups
         self.shape, self.last, self.question = shape, last, question
@@ -124,6 +126,8 @@ class Runner:
         blocks = winograd.blocks_of(kernel, schedule, target)
         output_tasks = math.ceil(blocks / schedule.blocks)
         transformed, products = winograd.scratch_floats(kernel, schedule, target)
+        # Of each worker: the products, and behind them the weights that it transforms.
+        self.products = task_sets * products + winograd.weight_floats(kernel, schedule, target)
         numbers = {
             "tiles": tiles,
             "image_tiles": image_tiles,
@@ -134,10 +138,9 @@ class Runner:
             "output_tasks": output_tasks,
             "task_sets": task_sets,
             "transformed_size": transformed if schedule.apart else task_sets * transformed,
-            "products_size": task_sets * products,
+            "products_size": self.products,
         }
         self.tasks = groups * tile_tasks * output_tasks
-        self.products = task_sets * products  # floats of each worker
         self.transformed = 0 if schedule.apart else task_sets * transformed
         self.shared = groups * sets * transformed if schedule.apart else 0
         if schedule.apart:
@@ -149,7 +152,12 @@ class Runner:
         else:
             self.launches = [Launch(WINOGRAD, kernel, schedule, self.tasks, **numbers)]
         width = schedule.vectors * target.lanes
-        self.packing: Any = same(WinogradPacking(groups, blocks, width, schedule.tile, kernel.kernel))
+        taps = tuple(range(math.prod(kernel.kernel)))[:: -1 if adjoint else 1]
+        self.packing: Any = same(
+            Packing(groups, blocks, width, taps, adjoint)
+            if schedule.inputs
+            else WinogradPacking(groups, blocks, width, schedule.tile, kernel.kernel)
+        )
         self.line: Any = same(Packing(groups, blocks, width, (), line=True))
         self.zeros = constant_line(max(kernel.inputs, 16))
         names = ("×".join(map(str, numbers[2 - operation.ndim :])) for numbers in (schedule.tile, kernel.kernel))
@@ -205,17 +213,38 @@ def prepare_winograd(
     weight: Tensor,
     epilogue: Epilogue,
     schedule: WinogradSchedule | None = None,
+    changing: bool = False,
 ) -> Any:
-    """A runner for a convolution block, or a string if another family is better; `schedule` forces one."""
+    """A runner for a convolution block, or a string if another family is better; arguments see `prepare_block`."""
     kernel = Winograd(weight.shape[1], weight.shape[0] // operation.groups, _kernel(operation), epilogue)
     shape = (x.shape[0], weight.shape[0], *operation.output_size(x.shape[2:]))
     height, width = (1, *shape[2:])[-2:]
-    question = (kernel, host(), x.shape[0], operation.groups, height, width, precision.products())
+    question = (kernel, host(), x.shape[0], operation.groups, height, width, precision.products(), int(changing))
     chosen = schedule or schedule_for(*question)
     if isinstance(chosen, Direct):
         return "the direct kernels are faster"
     last = channels_last(x) or channels_last(weight)
     return Runner(operation, kernel, chosen, x, shape, last, question)
+
+
+def prepare_adjoint(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor) -> Any:
+    """A runner of (dy, weight) → dx, or a string: with zeros around, C_d dy by the mirrored weights."""
+    if any(window.mode != "zeros" or window.ceil_mode for window in operation.windows):
+        return "what padding repeats is read more than once"
+    windows = []
+    for window, n in zip(operation.windows, x.shape[2:], strict=True):
+        before, after = (window.extent - 1 - pad for pad in window.pads(n))
+        windows.append(replace(window, padding=(before, after)))
+    block = spec.ConvolutionBlock(tuple(windows), operation.groups)
+    if not suits(block, weight):
+        return "the family doesn't suit"
+    kernel = Winograd(weight.shape[0] // operation.groups, weight.shape[1], _kernel(block))
+    height, width = (1, *x.shape[2:])[-2:]
+    question = (kernel, host(), x.shape[0], operation.groups, height, width, precision.products(), 1)
+    chosen = schedule_for(*question)
+    if isinstance(chosen, Direct):
+        return "the direct kernels are faster"
+    return Runner(block, kernel, chosen, dy, tuple(x.shape), channels_last(x), question, adjoint=True)
 
 
 def _kernel(operation: spec.ConvolutionBlock) -> tuple[int, int]:

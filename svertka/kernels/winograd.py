@@ -18,6 +18,7 @@ weights [groups][points][blocks][inputs][vectors · lanes] go through the cache 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,8 @@ class WinogradSchedule:
         sets: of `tiles` tiles in a task, at most.
         blocks: blocks of vectors · lanes outputs in a task.
         apart: all tiles are transformed first, in a launch of their own, and not anew for each part of the outputs.
+        inputs: the weights come as the dense family reads them, and each task transforms those of so many inputs at a
+            time (a divisor of the group's, a multiple of the lanes); 0 if they come transformed.
     """
 
     tile: tuple[int, int]
@@ -75,6 +78,7 @@ class WinogradSchedule:
     sets: int
     blocks: int
     apart: bool = False
+    inputs: int = 0
 
     def __str__(self) -> str:
         return f"F({self.tile[0]}×{self.tile[1]}) {self.tiles}×{self.vectors}"
@@ -96,6 +100,17 @@ def scratch_floats(spec: Winograd, schedule: WinogradSchedule, target: Target) -
     down, across = points_of(spec, schedule)
     line = schedule.tiles * down * across * target.lanes
     return line * -(-spec.inputs // target.lanes), line * schedule.blocks * schedule.vectors
+
+
+def weight_floats(spec: Winograd, schedule: WinogradSchedule, target: Target) -> int:
+    """Floats of the weights that a task transforms at a time."""
+    down, across = points_of(spec, schedule)
+    return down * across * _pitch(schedule.inputs * schedule.vectors * target.lanes) if schedule.inputs else 0
+
+
+def _pitch(floats: int) -> int:
+    """From point to point, so that those of one weight don't fall on the same places of the cache."""
+    return floats + LINE
 
 
 class WinogradKernel:
@@ -159,7 +174,13 @@ class WinogradKernel:
         self.group_block = e.mul(group, self.blocks)
         self.first_block = e.mul(output_task, blocks)
         self.last_block = e.min(e.add(self.first_block, blocks), self.blocks)
-        self._multiply()
+        if self.schedule.inputs:
+            self.fresh = e.at(
+                self.products, e.mul(self.a.task_sets, scratch_floats(self.spec, self.schedule, e.target)[1])
+            )
+            e.loop(self.first_block, self.last_block, self._multiply_fresh)
+        else:
+            self._multiply()
         self._transform_output()
 
     # The input
@@ -247,26 +268,78 @@ class WinogradKernel:
                 following = e.add(block, 1)
                 more = e.b.icmp_signed("<", following, self.last_block)
                 skipped = e.sub(self.blocks, e.sub(self.last_block, self.first_block))
-                following = e.b.select(more, e.value(size), e.mul(e.add(skipped, 1), size))
-                e.loop(0, self.sets, lambda index: self._multiply_set(point, block, index, weights, following))
+                ahead = e.at(weights, e.b.select(more, e.value(size), e.mul(e.add(skipped, 1), size)))
+                e.loop(0, self.sets, lambda index: self._multiply_set(point, block, index, weights, ahead))
 
             e.loop(self.first_block, self.last_block, of_block)
 
         e.loop(0, self.points, of_point)
 
-    def _multiply_set(self, point: Value, block: Value, index: Value, weights: Value, following: Value) -> None:
-        """One register tile; the weights that are needed afterwards are `following` floats further on."""
+    def _multiply_fresh(self, block: Value) -> None:
+        """The sums of a block over all inputs, whose weights are transformed part by part."""
+        e, part, taps = self.e, self.schedule.inputs, math.prod(self.spec.kernel)
+        place = e.mul(e.mul(e.add(self.group_block, block), taps), self.spec.inputs * self.width)
+        weights = e.at(self.a.w, place)
+
+        def of_part(first: Value) -> None:
+            self._transform_weights(e.at(weights, e.mul(first, self.width)))
+
+            def of_point(point: Value) -> None:
+                own = e.at(self.fresh, e.mul(point, _pitch(part * self.width)))
+                # Meanwhile the next inputs' weights come into the cache, those of one tap at each point.
+                tap = e.min(point, taps - 1)
+                there = e.mul(e.add(e.add(e.mul(tap, self.spec.inputs), first), part), self.width)
+                ahead = e.at(weights, there)
+                e.loop(0, self.sets, lambda index: self._multiply_set(point, block, index, own, ahead, first))
+
+            e.loop(0, self.points, of_point)
+
+        e.loop(0, self.spec.inputs, of_part, step=part)
+
+    def _transform_weights(self, weights: Value) -> None:
+        """G_y · w · G_xᵀ of the inputs from here on, to [point][input][width]."""
+        e, part, (r_y, r_x) = self.e, self.schedule.inputs, self.spec.kernel
+        tap_step = self.spec.inputs * self.width
+
+        def vector(place: Value) -> None:
+            def row(i: Value) -> None:
+                source = e.at(weights, e.add(e.mul(i, r_x * tap_step), place))
+                values = linear_map(e, self.horizontal.G, [e.load_vector(source, j * tap_step) for j in range(r_x)])
+                for j, value in enumerate(values):
+                    e.store_vector(value, self.temporary, e.add(e.mul(i, self.across * e.lanes), j * e.lanes))
+
+            def column(j: Value) -> None:
+                begin = e.at(self.temporary, e.mul(j, e.lanes))
+                values = [e.load_vector(begin, i * self.across * e.lanes) for i in range(r_y)]
+                pitch = _pitch(part * self.width)
+                put = e.at(self.fresh, e.add(e.mul(j, pitch), place))
+                for i, value in enumerate(linear_map(e, self.vertical.G, values)):
+                    e.store_vector(value, put, i * self.across * pitch)
+
+            e.loop(0, r_y, row)
+            e.loop(0, self.across, column)
+
+        e.loop(0, part * self.width, vector, step=e.lanes)
+
+    def _multiply_set(
+        self, point: Value, block: Value, index: Value, weights: Value, ahead: Value, first: Value | None = None
+    ) -> None:
+        """One register tile's sum, over all inputs or, from `first`, a part; from `ahead` on are the next weights."""
         e, tiles, vectors = self.e, self.schedule.tiles, self.schedule.vectors
-        full, rest = divmod(self.spec.inputs, e.lanes)
-        # The next weights come into the cache meanwhile: each set of tiles asks for its share of the lines.
+        part = self.schedule.inputs or self.spec.inputs
+        full, rest = divmod(part, e.lanes)
+        # What is needed next comes into the cache meanwhile: each set of tiles asks for its share of the lines.
         lines = -(-self.width // (LINE * self.schedule.sets))
-        following = e.add(e.mul(index, lines * LINE), following)
+        ahead = e.at(ahead, e.mul(index, lines * LINE))
         place = e.add(e.mul(index, self.chunks * self.points), point)
+        if first is not None:
+            place = e.add(place, e.mul(e.divmod(first, e.lanes)[0], self.points))
         x = e.at(self.transformed, e.mul(place, tiles * e.lanes))
 
         def chunk(number: Value, *acc: Value, count: int = e.lanes) -> list[Value]:
             here = e.at(x, e.mul(number, self.points * tiles * e.lanes))
-            column = e.at(weights, e.mul(number, e.lanes * self.width))
+            begin = e.mul(number, e.lanes * self.width)
+            column, following = e.at(weights, begin), e.at(ahead, begin)
 
             def channel(c: Value, *acc: Value) -> list[Value]:
                 row = e.at(column, e.mul(c, self.width))
@@ -274,7 +347,7 @@ class WinogradKernel:
                 if self.schedule.apart:  # so does the transformed input of the next point
                     e.prefetch(here, e.add(e.mul(c, LINE), tiles * e.lanes), level=2)
                 for line in range(0, lines * LINE, LINE):
-                    e.prefetch(row, e.add(following, line), level=2)
+                    e.prefetch(following, e.add(e.mul(c, self.width), line), level=2)
                 result: list[Value] = []
                 for t in range(tiles):
                     value = e.splat(e.load(here, e.add(c, t * e.lanes)))
@@ -283,11 +356,18 @@ class WinogradKernel:
 
             return e.loop(0, count, channel, acc)
 
-        acc = e.loop(0, full, chunk, [e.splat(0.0)] * (tiles * vectors))
-        if rest:
-            acc = chunk(e.i64(full), *acc, count=rest)
         place = e.add(e.mul(self._held(index, block), self.points), point)
         put = e.at(self.products, e.mul(place, tiles * self.width))
+        count = tiles * vectors
+        acc = [e.splat(0.0)] * count
+        if first is not None:
+            zeros, begins = acc, e.b.icmp_signed("==", first, e.value(0))
+            acc = e.choose(
+                begins, lambda: zeros, lambda: [e.load_vector(put, number * e.lanes) for number in range(count)]
+            )
+        acc = e.loop(0, full, chunk, acc)
+        if rest:
+            acc = chunk(e.i64(full), *acc, count=rest)
         for number, value in enumerate(acc):
             e.store_vector(value, put, number * e.lanes)
 

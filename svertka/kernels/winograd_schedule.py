@@ -21,6 +21,7 @@ _FIT = 0.3  # of the L2 that scratch may take: lines that pass through push some
 _CORES = (2, 4)  # tasks should be about equal parts for so many
 _STEP = 0.8  # cycles of a channel's step in the products beside its multiply-adds
 _CALL = 60.0  # cycles of one register tile's sum beside its steps
+_WEIGHT = 5.0  # cycles for a vector of weights of a point, if a task transforms them
 _LAUNCH = 15_000.0  # cycles of all cores until a launch runs, and after it
 _DIRECT = 0.87  # of the multiply-adds that could be done, by the direct kernel
 _IN_FLIGHT = 4.0  # cycles of a step at least: multiply-adds wait for those of the step before
@@ -56,20 +57,21 @@ def choose_winograd(spec: Winograd, target: Target, *sizes: int) -> Choice:
 
 
 def candidates_winograd(
-    spec: Winograd, target: Target, images: int, groups: int, height: int, width: int, products: int
+    spec: Winograd, target: Target, images: int, groups: int, height: int, width: int, products: int, changing: int
 ) -> list[Choice]:
     """What is worth measuring, best first: for each tile size some schedules, and the direct kernels.
 
     Args:
         height, width: of the output.
         products: of a tile on an axis, at most.
+        changing: 1 if the weights change from call to call, so that it doesn't pay to transform them in advance.
     """
     work = images, groups, height, width
     costs: dict[Choice, float] = {Direct(): _direct_cycles(spec, target, *work)}
     for tile in tile_sizes(spec.kernel, products):
         found = {
             schedule: _cycles(spec, schedule, target, *work)
-            for schedule in _schedules(spec, tile, target, images, height, width)
+            for schedule in _schedules(spec, tile, target, images, height, width, changing)
         }
         for schedule in sorted(found, key=lambda schedule: found[schedule])[:3]:
             costs[schedule] = found[schedule]
@@ -82,9 +84,12 @@ def tiles_of(tile: tuple[int, int], images: int, height: int, width: int) -> int
 
 
 def _schedules(
-    spec: Winograd, tile: tuple[int, int], target: Target, images: int, height: int, width: int
+    spec: Winograd, tile: tuple[int, int], target: Target, images: int, height: int, width: int, changing: int
 ) -> Iterator[WinogradSchedule]:
     tiles = tiles_of(tile, images, height, width)
+    inputs = next((size for size in (32, 16) if spec.inputs % size == 0), 0) if changing else 0
+    if changing and not inputs:
+        return
     for count, vectors in _register_tiles(spec, tiles, target):
         blocks = math.ceil(spec.outputs / (vectors * target.lanes))
         sets = math.ceil(tiles / count)
@@ -95,7 +100,7 @@ def _schedules(
             for output_tasks in {part for part in (1, 2, 4, 8) if part <= blocks}:
                 part = math.ceil(blocks / output_tasks)
                 for apart in (False, True):
-                    yield WinogradSchedule(tile, count, vectors, math.ceil(sets / tile_tasks), part, apart)
+                    yield WinogradSchedule(tile, count, vectors, math.ceil(sets / tile_tasks), part, apart, inputs)
 
 
 def _register_tiles(spec: Winograd, tiles: int, target: Target) -> list[tuple[int, int]]:
@@ -129,7 +134,7 @@ def _cycles(
     sets, blocks = math.ceil(tiles / schedule.tiles), blocks_of(spec, schedule, target)
     tile_tasks, output_tasks = math.ceil(sets / schedule.sets), math.ceil(blocks / schedule.blocks)
     transformed, products = (4.0 * schedule.sets * floats for floats in scratch_floats(spec, schedule, target))
-    weights = 4 * points * spec.inputs * blocks * schedule.vectors * target.lanes
+    weights = 4.0 * points * spec.inputs * blocks * schedule.vectors * target.lanes
 
     multiply = sets * blocks * points * (spec.inputs * _step(schedule.tiles, schedule.vectors) + _CALL)
     of_point = 3.0 + 0.4 * target.lanes  # cycles for a vector of a point, there and back: most of it is moving
@@ -138,7 +143,10 @@ def _cycles(
     out = tiles * blocks * schedule.vectors * points * 0.85 * of_point
     room = target.l2 - products - (0 if schedule.apart else transformed)
     stays = min(max(room / (weights * groups), 0.0), 1.0) if tile_tasks > 1 else 0.0
+    weights *= math.prod(spec.kernel) / points if schedule.inputs else 1
     moved = weights * (1 + (tile_tasks - 1) * (1 - stays)) if weights * groups > target.l2 / 2 else 0.0
+    if schedule.inputs:
+        out += tile_tasks * spec.inputs * blocks * schedule.vectors * points * _WEIGHT
     tasks = tile_tasks * output_tasks
     if schedule.apart:
         everything = transformed * tile_tasks

@@ -63,12 +63,12 @@ def test_winograd_and_the_direct_kernels_are_both_measured(kept, monkeypatch):
         with precision("fast"):
             (found,) = tuning.tune(layer, x)
         assert isinstance(found.before, WinogradSchedule) and isinstance(found.after, kind)
-        question = Winograd(32, 32, (3, 3), Epilogue(bias=True)), host(), 1, 1, 24, 24, 8
+        question = Winograd(32, 32, (3, 3), Epilogue(bias=True)), host(), 1, 1, 24, 24, 8, 0
         assert tuning.schedule_for(*question) == found.after
 
 
 def test_only_winograds_own_schedules_are_taken(kept):
-    question = Winograd(64, 64), host(), 1, 1, 28, 28, 8
+    question = Winograd(64, 64), host(), 1, 1, 28, 28, 8, 0
     chosen, other = choose_winograd(*question), candidates_winograd(*question)[1]
     for fields, expected in (
         (tuning.asdict(other), other),

@@ -41,8 +41,8 @@ def absolute(matrix):
 def bound_of(operation, x, weight, tile):
     """How far a result may be off: |A| (Σ_c |G||w||Gᵀ| ⊙ |B||x||Bᵀ|) |Aᵀ| times u times the roundings on the way.
 
-    These are one for the weight, C for the sum, and at most n in each of the four passes of the transforms (an even and
-    an odd half, each scaled, make one more).
+    These are C for the sum, and at most n in each of the four passes of the transforms of inputs and outputs, r in each
+    of the two of weights (an even and an odd half, each scaled, make one or two more).
     """
     windows = (Window(1),) * (2 - operation.ndim) + operation.windows
     x = abs(x.reshape(*x.shape[:2], *(1,) * (2 - operation.ndim), *x.shape[2:])).astype(np.float64)
@@ -65,7 +65,7 @@ def bound_of(operation, x, weight, tile):
     for i, j in zip(*(t.reshape(-1) for t in np.meshgrid(range(len(rows)), range(len(columns)))), strict=True):
         r, c = y_rows[i][y_rows[i] != OUTSIDE], y_columns[j][y_columns[j] != OUTSIDE]
         y[:, :, r[:, None], c] = sums[:, :, i, : len(r), j, : len(c)]
-    roundings = weight.shape[1] + 2 * (len(down.B) + len(across.B) + 2) + 3
+    roundings = weight.shape[1] + 2 * (len(down.B) + len(across.B) + 2) + sum(taps) + 7
     y = y if operation.ndim == 2 else y[:, :, 0]
     return roundings * UNIT / (1 - roundings * UNIT) * y
 
@@ -81,9 +81,10 @@ def check(*arguments):
     assert agrees(*compare(*arguments))
 
 
-def schedules(draw, kernel):
+def schedules(draw, kernel, inputs):
     kernel = (1,) * (2 - len(kernel)) + kernel
-    return WinogradSchedule(draw(st.sampled_from(tile_sizes(kernel, 9))), *draw(st.sampled_from(WAYS)))
+    at_a_time = draw(st.sampled_from((0, 16))) if inputs % 16 == 0 else 0
+    return WinogradSchedule(draw(st.sampled_from(tile_sizes(kernel, 9))), *draw(st.sampled_from(WAYS)), at_a_time)
 
 
 @given(data=st.data())
@@ -100,10 +101,10 @@ def test_each_schedule_computes_the_reference(data):
     except GeometryError:
         assume(False)
     assume(outputs < 300)
-    inputs, width = data.draw(st.sampled_from(((1, 1), (3, 5), (9, 17), (16, 33), (33, 48))))
+    inputs, width = data.draw(st.sampled_from(((1, 1), (3, 5), (9, 17), (16, 33), (48, 20), (33, 48))))
     x = numbers(0, data.draw(st.integers(1, 2)), inputs * operation.groups, *size)
     weight = numbers(1, width * operation.groups, inputs, *kernel)
-    check(operation, x, weight, schedules(data.draw, kernel))
+    check(operation, x, weight, schedules(data.draw, kernel, inputs))
 
 
 @pytest.mark.parametrize("tile", (2, 4, 6))
@@ -184,6 +185,51 @@ def test_the_same_bits_for_any_number_of_threads():
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(results[0], result) for result in results)
+
+
+def check_input_gradient(operation, size, inputs, outputs, kernel):
+    x, weight = numbers(0, 2, inputs * operation.groups, *size), numbers(1, outputs * operation.groups, inputs, *kernel)
+    dy = numbers(2, 2, len(weight), *operation.output_size(size))
+    run = winograd.prepare_adjoint(operation, x, weight, dy)
+    assert isinstance(run, winograd.Runner), run
+    before = x.double().requires_grad_()
+    pads = tuple(window.pads(n)[0] for window, n in zip(operation.windows, size, strict=True))
+    dilations = tuple(window.dilation for window in operation.windows)
+    y = F.conv2d(before, weight.double(), None, 1, pads, dilations, operation.groups)
+    (expected,) = torch.autograd.grad(y, before, dy.double())
+    tiles = run.launches[0].schedule.tile
+    adjoint = spec.Convolution(
+        tuple(
+            Window(w.size, 1, w.dilation, w.extent - 1 - pad) for w, pad in zip(operation.windows, pads, strict=True)
+        ),
+        operation.groups,
+    )
+    mirrored = weight.reshape(operation.groups, outputs, inputs, *kernel).transpose(1, 2).flip(-1, -2)
+    bound = bound_of(adjoint, dy.numpy(), mirrored.reshape(-1, outputs, *kernel).numpy(), tiles)
+    assert agrees(run(dy, weight).numpy(), expected.numpy(), bound)
+
+
+@pytest.mark.parametrize("padding, dilation, groups", ((0, 1, 1), (1, 1, 1), (2, 2, 1), (3, 1, 2), (5, 1, 1)))
+def test_the_gradient_to_the_input_is_a_convolution_by_mirrored_weights(padding, dilation, groups):
+    operation = spec.Convolution(spec.windows(2, 3, 1, padding, dilation), groups)
+    with precision.precision("fast"):
+        check_input_gradient(operation, (24, 31), 48, 64, (3, 3))
+
+
+def test_training_steps_use_it():
+    torch.manual_seed(0)
+    layer, x = svertka.nn.Conv2d(64, 64, 3, padding=1), numbers(0, 2, 64, 28, 28).requires_grad_()
+    report(reset=True)
+    found = []
+    for engine in ("kernels", "portable"):
+        with using(engine), precision.precision("fast"):
+            layer(x).square().mean().backward()
+        found.append((x.grad, layer.weight.grad, layer.bias.grad))
+        x.grad = None
+        layer.zero_grad()
+    assert next(iter(report(reset=True))).detail.startswith("winograd F(")
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-5 * float(torchs.abs().max()))
 
 
 def spoilt(value, tile):
@@ -292,7 +338,7 @@ def test_what_the_family_does_not_suit(arguments):
 
 def test_the_rules_prefer_winograd_where_there_is_much_to_do_and_nothing_where_there_is_little():
     large, small = Winograd(64, 64, (3, 3), Epilogue()), Winograd(16, 16, (3, 3), Epilogue())
-    assert isinstance(choose_winograd(large, host(), 8, 1, 56, 56, 8), WinogradSchedule)
-    assert choose_winograd(small, host(), 1, 1, 4, 4, 8) == Direct()
-    found = candidates_winograd(large, host(), 8, 1, 56, 56, 8)
+    assert isinstance(choose_winograd(large, host(), 8, 1, 56, 56, 8, 0), WinogradSchedule)
+    assert choose_winograd(small, host(), 1, 1, 4, 4, 8, 0) == Direct()
+    found = candidates_winograd(large, host(), 8, 1, 56, 56, 8, 0)
     assert Direct() in found and {schedule.tile[0] for schedule in found if schedule != Direct()} == {2, 3, 4, 5, 6}

@@ -28,7 +28,7 @@ from svertka.vision.pictures import printable
 
 __all__ = [
     "Absolute", "Filter", "FixedConv2d", "HarrisCorners", "Likeness", "Magnitude", "apply", "chosen", "compare",
-    "figure", "filters", "save_figure",
+    "figure", "filters", "pictured", "save_figure",
 ]  # fmt: skip
 
 MAX_PIXELS = 4_000_000
@@ -181,11 +181,11 @@ def figure(picture: Any, names: Sequence[str] | None = None, width: int = 280) -
         width: of each cell, in pixels; small pictures are enlarged by a whole number.
     """
     values = _tensor(picture)
-    cells = [("picture", f"{values.shape[2]} × {values.shape[1]}", _shown(values, "pixels", width))]
+    cells = [("picture", f"{values.shape[2]} × {values.shape[1]}", pictured(values, "pixels", width))]
     signed = False
     for f in chosen(names):
         response = apply(values, [f.name])[f.name]
-        cells.append((f.name, f.title, _shown(response, f.shown, width)))
+        cells.append((f.name, f.title, pictured(response, f.shown, width)))
         signed |= f.shown == "signed"
     note = "Signed responses: mid-grey is 0, lighter is positive, darker negative." if signed else ""
     return _sheet(cells, width, note)
@@ -228,8 +228,13 @@ def _tensor(picture: Any) -> Tensor:
     return values
 
 
-def _shown(response: Tensor, shown: str, width: int) -> Image.Image:
+def pictured(response: Tensor, shown: str, width: int) -> Image.Image:
     """A response as a picture that fits into a square: scaled down smoothly, up by whole pixels.
+
+    Args:
+        response: [channels, height, width].
+        shown: as in `Filter`.
+        width: side of the square.
 
     It is scaled before its range is measured, since opposite signs in one pixel cancel. The largest magnitudes, but for
     one in two hundred, reach black and white.

@@ -58,11 +58,12 @@ class LabError(SvertkaError):
 
 @dataclass(frozen=True)
 class File:
-    """An answer that is a file to keep."""
+    """An answer that is a file, to keep if it has a name; `headers` say more about it."""
 
     content: bytes
     media_type: str
-    name: str
+    name: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,10 @@ class Endpoint:
             except (SvertkaError, MemoryError, OverflowError) as error:
                 return JSONResponse(_problem(error).model_dump(), 422)
             if isinstance(answer, File):
-                name = {"Content-Disposition": f'attachment; filename="{answer.name}"'}
-                return Response(answer.content, media_type=answer.media_type, headers=name)
+                headers = dict(answer.headers)
+                if answer.name:
+                    headers["Content-Disposition"] = f'attachment; filename="{answer.name}"'
+                return Response(answer.content, media_type=answer.media_type, headers=headers)
             return Response(answer, media_type="application/json")
 
         return Route(self.path, handle, methods=["POST"])

@@ -50,7 +50,13 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--force-device-scale-factor=1"]
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--force-device-scale-factor=1",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+            ],
         )
         yield launched
         launched.close()

@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-ROOMS = {"convolution": ("Convolution", "Свёртка"), "pooling": ("Pooling", "Пулинг")}
+ROOMS = {
+    "convolution": ("Convolution", "Свёртка"),
+    "pooling": ("Pooling", "Пулинг"),
+    "filters": ("Filters", "Фильтры"),
+}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -55,3 +55,15 @@ export function save(content: Blob, name: string): void {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
+
+/** Sends a file and gets the raw answer: its bytes, and what its headers say. */
+export async function sendRaw(
+  path: keyof paths,
+  file: Blob,
+  options: Record<string, string | number>,
+  signal?: AbortSignal,
+): Promise<{ bytes: ArrayBuffer; headers: Headers }> {
+  const query = new URLSearchParams(Object.entries(options).map(([name, value]) => [name, String(value)]));
+  const response = await send(`${path}?${query}`, "application/octet-stream", file, signal);
+  return { bytes: await response.arrayBuffer(), headers: response.headers };
+}

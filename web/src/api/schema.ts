@@ -102,6 +102,160 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/filters/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** One filter on a picture, as raw RGBA; its size and what its colours mean stand in the headers. */
+        post: {
+            parameters: {
+                query?: {
+                    divisor?: number;
+                    filter?: string | null;
+                    kernel?: string | null;
+                    width?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/octet-stream": string;
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/filters/gallery": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What the classic filters make of a picture. */
+        post: {
+            parameters: {
+                query?: {
+                    width?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["GalleryAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/likeness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** X against X: pixel by pixel, and by small filters. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["LikenessAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["LikenessAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/picture": {
         parameters: {
             query?: never;
@@ -398,6 +552,132 @@ export interface components {
             kind: "svg" | "gif" | "html";
         };
         /**
+         * Filtered
+         * @description A filter and what it makes of the picture.
+         *
+         *     Args:
+         *         name: of the filter.
+         *         shown: what the colours mean: "pixels", "signed" (mid-grey is 0), "strength" (black is 0).
+         *         kernels: one for a plain convolution; several where their responses are put together.
+         *         plain: whether it is one convolution, with the mirrored border.
+         *         picture: PNG, as a data URL.
+         */
+        Filtered: {
+            /** Kernels */
+            kernels: components["schemas"]["Kernel"][];
+            /** Name */
+            name: string;
+            /** Picture */
+            picture: string;
+            /** Plain */
+            plain: boolean;
+            /**
+             * Shown
+             * @enum {string}
+             */
+            shown: "pixels" | "signed" | "strength";
+        };
+        /**
+         * FoundPatch
+         * @description A filter: where it was taken, its values, its best response in both pictures, and where that is.
+         */
+        FoundPatch: {
+            /** At */
+            at: [
+                [
+                    number,
+                    number
+                ],
+                [
+                    number,
+                    number
+                ]
+            ];
+            /** Best */
+            best: [
+                number,
+                number
+            ];
+            /** Patch */
+            patch: number[][];
+            /** Place */
+            place: [
+                number,
+                number
+            ];
+        };
+        /**
+         * GalleryAnswer
+         * @description All filters in the gallery's order, and the picture's own (height, width).
+         */
+        GalleryAnswer: {
+            /** Filters */
+            filters: components["schemas"]["Filtered"][];
+            /** Size */
+            size: [
+                number,
+                number
+            ];
+        };
+        /**
+         * Kernel
+         * @description What a filter convolves with: its name and whole numbers, to be divided by `divisor`.
+         */
+        Kernel: {
+            /** Divisor */
+            divisor: number;
+            /** Name */
+            name: string;
+            /** Rows */
+            rows: number[][];
+        };
+        /**
+         * LikenessAnswer
+         * @description What two pictures have in common; the second as it was moved.
+         */
+        LikenessAnswer: {
+            /** Cells */
+            cells: number;
+            /** Cosine */
+            cosine: number;
+            /** Differing */
+            differing: number;
+            /** Found */
+            found: components["schemas"]["FoundPatch"][];
+            /** Ones */
+            ones: [
+                number,
+                number
+            ];
+            /** Second */
+            second: number[][];
+            /** Shared */
+            shared: number;
+        };
+        /**
+         * LikenessAsked
+         * @description Two pictures of −1 and 1, the second moved by some places; filters are patches of the first at `places`.
+         */
+        LikenessAsked: {
+            /** First */
+            first: string;
+            /**
+             * Places
+             * @default null
+             */
+            places: [
+                number,
+                number
+            ][] | null;
+            /** Second */
+            second: string;
+            /**
+             * Shift
+             * @default 0
+             */
+            shift: number;
+        };
+        /**
          * Matrix
          * @description The operation as a matrix: entry i stands at (rows[i], columns[i]).
          *
@@ -665,6 +945,12 @@ export type ConvolutionAsked = components['schemas']['ConvolutionAsked'];
 export type CostFacts = components['schemas']['CostFacts'];
 export type Drawn = components['schemas']['Drawn'];
 export type ExportAsked = components['schemas']['ExportAsked'];
+export type Filtered = components['schemas']['Filtered'];
+export type FoundPatch = components['schemas']['FoundPatch'];
+export type GalleryAnswer = components['schemas']['GalleryAnswer'];
+export type Kernel = components['schemas']['Kernel'];
+export type LikenessAnswer = components['schemas']['LikenessAnswer'];
+export type LikenessAsked = components['schemas']['LikenessAsked'];
 export type Matrix = components['schemas']['Matrix'];
 export type Output = components['schemas']['Output'];
 export type PictureNumbers = components['schemas']['PictureNumbers'];

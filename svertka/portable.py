@@ -58,7 +58,7 @@ def pad(x: Tensor, windows: Sequence[Window], value: float = 0.0) -> Tensor:
     # A decision that hangs on paddings alone, not on sizes, holds for all sizes of a traced graph.
     if all(window.padding == (0, 0) and not window.ceil_mode for window in windows):
         return x
-    if all(window.mode == "zeros" for window in windows):
+    if all(window.mode == "zeros" for window in windows) and not _varies(windows, size):
         reach = [
             window.reach(n) if window.ceil_mode else window.pads(n) for window, n in zip(windows, size, strict=True)
         ]
@@ -72,9 +72,17 @@ def pad(x: Tensor, windows: Sequence[Window], value: float = 0.0) -> Tensor:
         if window.padding != (0, 0) or window.ceil_mode:
             line = window.padded_line(n, torch).to(x.device)
             x = x.index_select(axis, line.clamp(min=0))
-            if window.ceil_mode:
+            if window.ceil_mode or window.mode == "zeros":
                 x = x.masked_fill((line == OUTSIDE).view(-1, *(1,) * (x.ndim - 1 - axis)), value)
     return x.movedim(-1, 1) if channels_last else x
+
+
+def _varies(windows: Sequence[Window], size: Sequence[Any]) -> bool:
+    """Whether the padding hangs on a size that is left open in a traced graph, where no decision may hang on it."""
+    return any(
+        isinstance(n, torch.SymInt) and (window.ceil_mode or isinstance(window.padding, str))
+        for window, n in zip(windows, size, strict=True)
+    )
 
 
 def gather(x: Tensor, windows: Sequence[Any], fill: float) -> tuple[Tensor, Tensor]:
@@ -87,6 +95,8 @@ def gather(x: Tensor, windows: Sequence[Any], fill: float) -> tuple[Tensor, Tens
 
 def _same_on_both_sides(windows: Sequence[Window], size: Sequence[int]) -> tuple[int, ...] | None:
     """The zero padding of each axis if torch's own operations can do it, else None."""
+    if any(isinstance(window.padding, str) for window in windows) and _varies(windows, size):
+        return None
     pads = [window.pads(n) for window, n in zip(windows, size, strict=True)]
     if all(window.mode == "zeros" for window in windows) and all(0 <= a == b for a, b in pads):
         return tuple(before for before, _ in pads)

@@ -224,7 +224,7 @@ class Window:
         """(before, after) for n inputs: for the SAME names max(0, (⌈n/s⌉ − 1)·s + extent − n), split in two."""
         if isinstance(self.padding, str):
             total = (-(-n // self.stride) - 1) * self.stride + self.extent - n
-            return _halves(total if total > 0 else 0, at_end=self.padding == "same_upper")
+            return _halves(_larger(total, 0), at_end=self.padding == "same_upper")
         return self.padding
 
     def at(self, n: int) -> Window:
@@ -240,8 +240,9 @@ class Window:
         before, after = self.pads(n)
         room = n + before + after - self.extent
         outputs = room // self.stride + 1
-        if self.ceil_mode and room % self.stride and outputs * self.stride < n + before:
-            outputs += 1
+        if self.ceil_mode:  # one more for what is left over, if it starts on the input or the padding before it
+            starts = -(-(n + before) // self.stride)
+            outputs = _larger(outputs, -_larger(room // -self.stride - 1, -starts))
         if outputs < 1:
             raise GeometryError(
                 f"a kernel of {self.size} taps (extent {self.extent}) is larger than the padded input "
@@ -501,12 +502,22 @@ class Segments:
         places = starts[:, None] + xp.arange(self.longest(n), dtype=xp.int64)
         return (places - OUTSIDE) * (places < ends[:, None]) + OUTSIDE
 
+    def filled(self, n: int, xp: Any = np) -> Any:
+        """int64 [count, n // count + 2]: the inputs of each segment, the last of them repeated: no size is decided on."""
+        starts, ends = self.bounds(n, xp)
+        return xp.minimum(starts[:, None] + xp.arange(n // self.count + 2, dtype=xp.int64), ends[:, None] - 1)
+
     def taps_inside(self, n: int, xp: Any = np) -> Any:
         """int64 [count]: the number of inputs in each segment."""
         starts, ends = self.bounds(n, xp)
         return ends - starts
 
     taps_on_line = taps_inside
+
+
+def _larger(a: int, b: int) -> int:
+    """max(a, b) by arithmetic alone, which a symbolic size goes through undecided."""
+    return (a + b + abs(a - b)) // 2
 
 
 def _halves(total: int, *, at_end: bool) -> tuple[int, int]:

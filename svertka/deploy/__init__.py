@@ -1,0 +1,1 @@
+"""Networks on their way to and from other runtimes: ONNX."""

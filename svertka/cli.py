@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from svertka.commands import engine, explain, lab, pictures, profile
+from svertka.commands import deploy, engine, explain, lab, pictures, profile
 from svertka.errors import DataError, SvertkaError
 
 if TYPE_CHECKING:
@@ -284,6 +284,31 @@ def profile_model(
     _use_threads(threads)
     network, size = _network(model, _model_arguments(model_arg), size, classes, model_code)
     profile.show_profile(network, size, batch, trace, as_json)
+
+
+@app.command()
+def export(
+    model: Annotated[
+        str, typer.Argument(help="A model of svertka, FILE.py:FACTORY, a run folder or a model.safetensors.")
+    ],
+    onnx: Annotated[Path, typer.Option("--onnx", metavar="FILE.onnx", help="Where to write it.")],
+    fixed_size: Annotated[
+        bool, typer.Option("--fixed-size", help="Take pictures of the model's own size only: a simpler graph.")
+    ] = False,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="CxHxW", help="Such as 3x224x224; a trained model knows its own.")
+    ] = None,
+    classes: Annotated[int, typer.Option(min=1, help="Of a model that is not trained.")] = 1000,
+    model_arg: ModelArguments = None,
+    as_json: AsJson = False,
+    model_code: Code = None,
+) -> None:
+    """Write a model as ONNX, with its classes and normalisation, once ONNX Runtime has computed the same with it.
+
+    The number of pictures and, where the network allows it, their size stay open.
+    """
+    size = None if input_size is None else _sizes(input_size, 3, "--input", "3x224x224")
+    deploy.write_onnx(model, _model_arguments(model_arg), size, classes, model_code, onnx, fixed_size, as_json)
 
 
 app.command("filter")(pictures.filters)

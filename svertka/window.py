@@ -503,7 +503,7 @@ class Segments:
         return (places - OUTSIDE) * (places < ends[:, None]) + OUTSIDE
 
     def filled(self, n: int, xp: Any = np) -> Any:
-        """int64 [count, n // count + 2]: the inputs of each segment, the last of them repeated: no size is decided on."""
+        """int64 [count, n // count + 2]: the inputs of each segment, its last one repeated, for any n."""
         starts, ends = self.bounds(n, xp)
         return xp.minimum(starts[:, None] + xp.arange(n // self.count + 2, dtype=xp.int64), ends[:, None] - 1)
 

@@ -76,15 +76,15 @@ def _max(operation: spec.MaxPool, x: Tensor, return_indices: bool = False) -> An
     for axis, window in enumerate(windows, start=2):
         if isinstance(window, Segments):
             x = _largest_of_segments(window, x, axis)
-    windows = tuple(Window(1) if isinstance(window, Segments) else window for window in windows)
-    if all(window == Window(1) for window in windows):
+    others = [Window(1) if isinstance(window, Segments) else window for window in windows]
+    if all(window == Window(1) for window in others):
         return x
     if operation.ndim == 1:
-        return _max(_lifted(spec.MaxPool(windows)), x[:, :, None])[:, :, 0]
-    symmetric = _symmetric_zeros(windows)
+        return _max(_lifted(spec.MaxPool(tuple(others))), x[:, :, None])[:, :, 0]
+    symmetric = _symmetric_zeros(others)
     if symmetric is None:
-        x = portable.pad(x, windows, -math.inf)
-    sizes, strides, dilations = _numbers(windows)
+        x = portable.pad(x, others, -math.inf)
+    sizes, strides, dilations = _numbers(others)
     return _MAX[operation.ndim - 1](x, sizes, strides, symmetric or 0, dilations)
 
 
@@ -105,7 +105,7 @@ def _average(operation: spec.AveragePool, x: Tensor) -> Any:
     if divisor is not None:
         return _total(windows, x) / divisor
     symmetric = _symmetric_zeros(windows)
-    if symmetric is not None and all(window.dilation == 1 for window in windows):
+    if symmetric is not None and all(getattr(window, "dilation", 0) == 1 for window in windows):
         kernel, stride, _ = _numbers(windows)
         return _AVERAGE[operation.ndim - 1](x, kernel, stride, symmetric, False, operation.count_include_pad)
     if all(isinstance(window, Segments) and window.count == 1 for window in windows):
@@ -119,7 +119,7 @@ def _total(windows: Sequence[Any], x: Tensor) -> Tensor:
     for axis, window in enumerate(windows, start=2):
         if isinstance(window, Segments):
             x = _total_of_segments(window, x, axis)
-    windows = tuple(Window(1) if isinstance(window, Segments) else window for window in windows)
+    windows = [Window(1) if isinstance(window, Segments) else window for window in windows]
     if all(window == Window(1) for window in windows):
         return x
     if any(window.dilation > 1 for window in windows):
@@ -136,10 +136,11 @@ def _total_of_segments(window: Segments, x: Tensor, axis: int) -> Tensor:
     starts, ends = window.bounds(x.shape[axis], torch)
     place = torch.arange(x.shape[axis])[:, None]
     inside = ((place >= starts) & (place < ends)).to(x)
-    return (x.movedim(axis, -1) @ inside).movedim(-1, axis)
+    total: Tensor = x.movedim(axis, -1) @ inside
+    return total.movedim(-1, axis)
 
 
-def _numbers(windows: Sequence[Window]) -> tuple[tuple[int, ...], ...]:
+def _numbers(windows: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(getattr(window, name) for window in windows) for name in ("size", "stride", "dilation"))
 
 

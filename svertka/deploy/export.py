@@ -1,6 +1,6 @@
 """A torch network → one ONNX file that has been held against ONNX Runtime before it is put in place.
 
-The network is traced by torch.export with its batch size open and, where the network lets it, its spatial sizes; torch's
+The network is traced by torch.export with its batch size open and, where it allows that, its spatial sizes; torch's
 exporter writes the graph down; ONNX Runtime computes it on random inputs of several sizes, and a file that differs by
 more than rounding is not written.
 """
@@ -33,7 +33,7 @@ OPSET = 20
 _AXES: dict[int, tuple[str, ...]] = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _LARGEST = 2**31 - 2**20  # of one message of protobuf, the format under ONNX
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnx_ir")
-_IDLE = ("torchvision is not installed", "Failed to reduce inequalities")  # of operations nobody uses; of sizes, undecided
+_IDLE = ("torchvision is not installed", "Failed to reduce inequalities")  # the graph lacks nothing for either
 _SLACK = 16  # by how much the error of another order of sums may exceed this one's: four bits
 
 
@@ -163,7 +163,7 @@ def _first_that_holds(model: nn.Module, example: Tensor, fixed_size: bool, label
 def _written(model: nn.Module, example: Tensor, open_axes: Mapping[int, str], said: list[str]) -> Any:
     """The ONNX model; what torch's exporter says of it is added to `said`, each sentence once."""
     example = _unlikely(example, open_axes)
-    shapes = ({axis: torch.export.Dim.DYNAMIC for axis in open_axes},)
+    shapes = (dict.fromkeys(open_axes, torch.export.Dim.DYNAMIC),)
     with _heard(said), Composed():
         program = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
     with _heard(said):
@@ -177,11 +177,13 @@ def _written(model: nn.Module, example: Tensor, open_axes: Mapping[int, str], sa
             custom_translation_table=_translations(),
         )
     assert written is not None, "dynamo=True gives a program"
-    for axis, axis_name in open_axes.items():
-        written.rename_axes({str(written.model.graph.inputs[0].shape[axis]): axis_name})
+    symbols: Any = written.model.graph.inputs[0].shape
+    written.rename_axes({str(symbols[axis]): axis_name for axis, axis_name in open_axes.items()})
     proto = written.model_proto
     if proto.ByteSize() > _LARGEST:
-        raise SvertkaError(f"its {proto.ByteSize() / 2**30:.1f} GiB are more than the 2 GiB that one ONNX file can hold")
+        raise SvertkaError(
+            f"its {proto.ByteSize() / 2**30:.1f} GiB are more than the 2 GiB that one ONNX file can hold"
+        )
     return proto
 
 
@@ -189,7 +191,7 @@ def _unlikely(example: Tensor, open_axes: Mapping[int, str]) -> Tensor:
     """An example of odd sizes: what a network does at its own size alone must not be traced for all sizes."""
     shape = list(example.shape)
     for axis in open_axes:
-        shape[axis] = 3 if axis == 0 else shape[axis] + 9 + 4 * axis
+        shape[axis] = 3 if axis == 0 else 2 * shape[axis] + 1 + 4 * axis
     return torch.zeros(shape, dtype=example.dtype)
 
 
@@ -279,7 +281,7 @@ def _compared(model: nn.Module, proto: Any, example: Tensor, open_axes: Mapping[
 
 
 def _shapes(shape: tuple[int, ...], open_axes: Mapping[int, str]) -> Iterator[tuple[int, ...]]:
-    """The example's shape; another batch; sizes a little above and below it on each open axis, each unlike the other."""
+    """The example's shape; another batch; sizes a little above and below it on each open axis."""
     yield shape
     batch = 5 if 0 in open_axes else shape[0]
     if 0 in open_axes:
@@ -363,7 +365,9 @@ def _describe(proto: Any, name: str, classes: Sequence[str], preprocessing: Prep
         entries["svertka.classes"] = json.dumps(list(classes), ensure_ascii=False)
     if preprocessing is not None:
         entries["svertka.preprocessing"] = json.dumps(preprocessing.to_dict())
-        proto.doc_string = "input = (picture / 255 - mean) / std, per channel; see svertka.preprocessing in the metadata"
+        proto.doc_string = (
+            "input = (picture / 255 - mean) / std by channel; the metadata svertka.preprocessing has them"
+        )
     for key, value in entries.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value

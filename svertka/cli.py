@@ -182,11 +182,17 @@ def predict(
     ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for each picture.")] = 1,
     as_json: AsJson = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the answers in this folder, and go on with it if it holds some.")
+    ] = None,
     model_code: Code = None,
     threads: Threads = None,
     workers: Workers = None,
 ) -> None:
     """Classify pictures: a line for each, in their order; with --json a JSON object on each line.
+
+    With --out they go to FOLDER/predictions.jsonl instead. What is done is not done again after
+    a kill, and "torchrun --nproc-per-node 2 -m svertka predict …" shares the pictures out.
 
     Exit code: 0 if all could be read, 1 if some could not (each is named), 2 if none could.
     """
@@ -194,6 +200,9 @@ def predict(
     from svertka.vision.prediction import find_pictures
     from svertka.vision.prediction import predict as classify
 
+    if out is not None:
+        _predict_into(out, model, pictures, top, model_code, threads, workers)
+        return
     _use_threads(threads)
     trained = load_model(model, model_code)
     counts = {"read": 0, "unreadable": 0}
@@ -206,10 +215,8 @@ def predict(
         if prediction.error is not None:
             _say(prediction.error)
     if not sum(counts.values()):
-        raise DataError(f"there are no pictures in {', '.join(pictures)}: give picture files or folders with some")
-    if counts["unreadable"]:
-        _say(f"{counts['unreadable']} of {sum(counts.values())} pictures could not be read")
-        raise typer.Exit(1 if counts["read"] else 2)
+        raise _no_pictures(pictures)
+    _tell_unreadable(counts["unreadable"], sum(counts.values()))
 
 
 @app.command()
@@ -379,6 +386,41 @@ def _model_arguments(texts: list[str] | None) -> dict[str, Any]:
         except ValueError:
             arguments[key] = value
     return arguments
+
+
+def _predict_into(
+    out: Path, model: str, pictures: list[str], top: int, code: str | None, threads: int | None, workers: int | None
+) -> None:
+    """Keep predictions in a folder; one process of many ends well even if pictures were unreadable."""
+    from svertka.vision.modelfile import load_model
+    from svertka.vision.prediction import find_pictures
+    from svertka.vision.results import RESULT_FILE, predict_into
+    from svertka.vision.team import Team, place
+
+    team = Team(*place())
+    _use_threads(threads or (None if team.alone else team.cores))
+    found = list(find_pictures(pictures))
+    if not found:
+        raise _no_pictures(pictures)
+    workers = workers or (None if team.alone else team.cores)
+    result = predict_into(out, load_model(model, code), found, top=top, share=(team.rank, team.size), workers=workers)
+    if result.missing:
+        _say(f"process {team.rank} is done with its share: {result.missing} of {result.total} pictures are others'")
+        return
+    print(f"{out / RESULT_FILE} has the answers to {result.total} pictures, {result.fresh} of them from this process.")
+    if team.alone:
+        _tell_unreadable(result.unreadable, result.total)
+
+
+def _no_pictures(arguments: list[str]) -> DataError:
+    return DataError(f"there are no pictures in {', '.join(arguments)}: give picture files or folders with some")
+
+
+def _tell_unreadable(unreadable: int, total: int) -> None:
+    """Say how many could not be read and end with 1, or 2 if it was none that could."""
+    if unreadable:
+        _say(f"{unreadable} of {total} pictures could not be read")
+        raise typer.Exit(1 if unreadable < total else 2)
 
 
 def _show_outcome(console: "Console", outcome: "Outcome") -> None:

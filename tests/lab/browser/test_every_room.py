@@ -9,6 +9,7 @@ ROOMS = {
     "convolution": ("Convolution", "Свёртка"),
     "pooling": ("Pooling", "Пулинг"),
     "filters": ("Filters", "Фильтры"),
+    "layers": ("Padding, cost, connections", "Отступ, цена, связи"),
 }
 
 

@@ -4,6 +4,55 @@
  */
 
 export interface paths {
+    "/api/connections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Which output of a convolution sees which input, and how many weights each kind of connection has. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ConnectionsAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ConnectionsAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/convolution": {
         parameters: {
             query?: never;
@@ -207,6 +256,55 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/layers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Weights and multiply-adds of layers of one shape, and which channels see which. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["LayersAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["LayersAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/likeness": {
         parameters: {
             query?: never;
@@ -237,6 +335,55 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["LikenessAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/paddings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A convolution in all five modes of padding. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PaddingsAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["PaddingsAnswer"];
                     };
                 };
                 /** @description what can't be used */
@@ -384,6 +531,53 @@ export interface components {
             /** Size */
             size: number;
             /** Stride */
+            stride: number;
+        };
+        /**
+         * ConnectionsAnswer
+         * @description Who sees whom: the same links convolutional and local; weights of each kind of connection, "full" too.
+         */
+        ConnectionsAnswer: {
+            /** Links */
+            links: components["schemas"]["Link"][];
+            /** N */
+            n: number;
+            /** Outputs */
+            outputs: number;
+            /** Weights */
+            weights: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * ConnectionsAsked
+         * @description A convolution of a signal of n numbers.
+         */
+        ConnectionsAsked: {
+            /**
+             * Dilation
+             * @default 1
+             */
+            dilation: number;
+            /**
+             * Kernel
+             * @default 3
+             */
+            kernel: number;
+            /**
+             * N
+             * @default 5
+             */
+            n: number;
+            /**
+             * Padding
+             * @default 1
+             */
+            padding: number;
+            /**
+             * Stride
+             * @default 1
+             */
             stride: number;
         };
         /**
@@ -632,6 +826,100 @@ export interface components {
             rows: number[][];
         };
         /**
+         * LayerCost
+         * @description What one kind of layer costs.
+         *
+         *     Args:
+         *         kind: which. "depthwise" has as many output channels as input ones; the others have what was asked for.
+         *         weights, biases: numbers of them.
+         *         macs: multiply-adds, taps on padding counted, biases not.
+         *         macs_inside: those whose tap reads an input.
+         */
+        LayerCost: {
+            /** Biases */
+            biases: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "regular" | "grouped" | "depthwise" | "separable" | "unshared" | "dense";
+            /** Macs */
+            macs: number;
+            /** Macs Inside */
+            macs_inside: number;
+            /** Weights */
+            weights: number;
+        };
+        /**
+         * LayersAnswer
+         * @description All kinds of one shape.
+         *
+         *     Args:
+         *         output: (height, width) of the output.
+         *         layers: kind by kind.
+         *         channels: for "regular", "grouped" and "depthwise": which output channel (row) sees which input channel; empty
+         *             where there are too many to be drawn.
+         */
+        LayersAnswer: {
+            /** Channels */
+            channels: {
+                [key: string]: boolean[][];
+            };
+            /** Layers */
+            layers: components["schemas"]["LayerCost"][];
+            /** Output */
+            output: [
+                number,
+                number
+            ];
+        };
+        /**
+         * LayersAsked
+         * @description A layer's shape: channels, the input's height and width, a square kernel; `same` pads it to the same size.
+         */
+        LayersAsked: {
+            /**
+             * Groups
+             * @default 1
+             */
+            groups: number;
+            /**
+             * Height
+             * @default 32
+             */
+            height: number;
+            /**
+             * Inputs
+             * @default 3
+             */
+            inputs: number;
+            /**
+             * Kernel
+             * @default 5
+             */
+            kernel: number;
+            /**
+             * Outputs
+             * @default 6
+             */
+            outputs: number;
+            /**
+             * Same
+             * @default false
+             */
+            same: boolean;
+            /**
+             * Stride
+             * @default 1
+             */
+            stride: number;
+            /**
+             * Width
+             * @default 32
+             */
+            width: number;
+        };
+        /**
          * LikenessAnswer
          * @description What two pictures have in common; the second as it was moved.
          */
@@ -678,6 +966,18 @@ export interface components {
             shift: number;
         };
         /**
+         * Link
+         * @description An output that sees an input by a tap; the input is null on the padding.
+         */
+        Link: {
+            /** Input */
+            input: number | null;
+            /** Output */
+            output: number;
+            /** Tap */
+            tap: number;
+        };
+        /**
          * Matrix
          * @description The operation as a matrix: entry i stands at (rows[i], columns[i]).
          *
@@ -713,6 +1013,50 @@ export interface components {
             rows: number;
             /** Values */
             values: (number | null)[];
+        };
+        /**
+         * Padded
+         * @description One mode: what is drawn.
+         */
+        Padded: {
+            /**
+             * Mode
+             * @enum {string}
+             */
+            mode: "zeros" | "replicate" | "reflect" | "symmetric" | "circular";
+            stage: components["schemas"]["Stage"];
+        };
+        /**
+         * PaddingsAnswer
+         * @description All modes, and the numbers that were read.
+         */
+        PaddingsAnswer: {
+            /** Input */
+            input: number[];
+            /** Kernel */
+            kernel: number[];
+            /** Modes */
+            modes: components["schemas"]["Padded"][];
+        };
+        /**
+         * PaddingsAsked
+         * @description A signal and a kernel, for all modes of padding.
+         */
+        PaddingsAsked: {
+            /**
+             * After
+             * @default 2
+             */
+            after: number;
+            /**
+             * Before
+             * @default 2
+             */
+            before: number;
+            /** Input */
+            input: string;
+            /** Kernel */
+            kernel: string;
         };
         /**
          * PictureNumbers
@@ -940,6 +1284,8 @@ export interface components {
     pathItems: never;
 }
 export type AxisFacts = components['schemas']['AxisFacts'];
+export type ConnectionsAnswer = components['schemas']['ConnectionsAnswer'];
+export type ConnectionsAsked = components['schemas']['ConnectionsAsked'];
 export type ConvolutionAnswer = components['schemas']['ConvolutionAnswer'];
 export type ConvolutionAsked = components['schemas']['ConvolutionAsked'];
 export type CostFacts = components['schemas']['CostFacts'];
@@ -949,10 +1295,17 @@ export type Filtered = components['schemas']['Filtered'];
 export type FoundPatch = components['schemas']['FoundPatch'];
 export type GalleryAnswer = components['schemas']['GalleryAnswer'];
 export type Kernel = components['schemas']['Kernel'];
+export type LayerCost = components['schemas']['LayerCost'];
+export type LayersAnswer = components['schemas']['LayersAnswer'];
+export type LayersAsked = components['schemas']['LayersAsked'];
 export type LikenessAnswer = components['schemas']['LikenessAnswer'];
 export type LikenessAsked = components['schemas']['LikenessAsked'];
+export type Link = components['schemas']['Link'];
 export type Matrix = components['schemas']['Matrix'];
 export type Output = components['schemas']['Output'];
+export type Padded = components['schemas']['Padded'];
+export type PaddingsAnswer = components['schemas']['PaddingsAnswer'];
+export type PaddingsAsked = components['schemas']['PaddingsAsked'];
 export type PictureNumbers = components['schemas']['PictureNumbers'];
 export type Pooled = components['schemas']['Pooled'];
 export type PoolingAnswer = components['schemas']['PoolingAnswer'];

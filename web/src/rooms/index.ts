@@ -1,6 +1,7 @@
 /** The rooms, in their order. */
 import Convolution from "./convolution/Convolution.svelte";
 import Filters from "./filters/Filters.svelte";
+import Layers from "./layers/Layers.svelte";
 import Pooling from "./pooling/Pooling.svelte";
 
-export const ROOMS = { convolution: Convolution, pooling: Pooling, filters: Filters };
+export const ROOMS = { convolution: Convolution, pooling: Pooling, filters: Filters, layers: Layers };

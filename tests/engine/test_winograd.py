@@ -262,7 +262,7 @@ def error(operation, x, weight, schedule, expected):
 
 
 @pytest.mark.parametrize("relu", (False, True))
-@pytest.mark.parametrize("channels", (16, 64, 256))
+@pytest.mark.parametrize("channels", (32, 64, 256))
 def test_strict_algorithms_err_no_more_than_the_direct_sum(relu, channels):
     operation = spec.Convolution(spec.windows(2, 3, 1, 1))
     x, weight = numbers(0, 1, channels, 12, 12), numbers(1, 32, channels, 3, 3)

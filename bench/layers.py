@@ -34,7 +34,8 @@ class WorkerError(Exception):
 class Process:
     """A peer's process. It is stopped while it is not asked, so that its threads don't disturb the others."""
 
-    def __init__(self, peer: str, threads: int, scratch: Path) -> None:
+    def __init__(self, peer: str, threads: int, scratch: Path, worker: str = "worker.py") -> None:
+        self.worker = worker
         self.peer, self.threads, self.scratch = peer, threads, scratch / peer
         self.process: subprocess.Popen[str] | None = None
         self.version = self._start()
@@ -47,7 +48,7 @@ class Process:
             "SVERTKA_CACHE": str(self.scratch / "cache"),
             "PYTHONWARNINGS": "ignore",
         }
-        command = [sys.executable, str(HERE / "worker.py"), self.peer, str(self.threads), str(self.scratch)]
+        command = [sys.executable, str(HERE / self.worker), self.peer, str(self.threads), str(self.scratch)]
         with (self.scratch / "log").open("a") as log:
             self.process = subprocess.Popen(
                 command,
@@ -109,7 +110,9 @@ class Process:
 
 
 @contextmanager
-def processes(peers: Sequence[str], threads: int, console: Console) -> Iterator[dict[str, Process]]:
+def processes(
+    peers: Sequence[str], threads: int, console: Console, worker: str = "worker.py"
+) -> Iterator[dict[str, Process]]:
     """The peers' processes and the reference's; a peer that can't start is told of and left out."""
     started: dict[str, Process] = {}
     with tempfile.TemporaryDirectory(prefix="layers-") as folder:
@@ -117,7 +120,7 @@ def processes(peers: Sequence[str], threads: int, console: Console) -> Iterator[
             for peer in ("reference", *peers):
                 with console.status(f"starting {peer}"):
                     try:
-                        started[peer] = Process(peer, threads, Path(folder))
+                        started[peer] = Process(peer, threads, Path(folder), worker)
                     except WorkerError as problem:
                         console.print(f"{peer} is left out: {problem}", highlight=False, markup=False)
             yield started
@@ -159,9 +162,13 @@ def measure(row: Row, batch: int, started: dict[str, Process], options: argparse
     return result
 
 
+def usable_threads() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def parsed() -> argparse.Namespace:
     """The command line's options."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--rows", default="", metavar="PATTERN", help="only rows with this in 'group: name'")
     parser.add_argument("--batch", type=int, nargs="+", help="only these batch sizes of each row's own")
@@ -169,7 +176,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.04, help="of calls for each peer in each round")
     parser.add_argument("--fastest", action="store_true", help="a round's number is its fastest call, not the median")
-    parser.add_argument("--threads", type=int, default=usable)
+    parser.add_argument("--threads", type=int, default=usable_threads())
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the table as text")
     parser.add_argument("--list", action="store_true", help="list the rows and stop")

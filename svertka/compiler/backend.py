@@ -1,4 +1,4 @@
-"""The backend of `torch.compile`."""
+"""The backend of `torch.compile`: inference as it is, training by torch's AOTAutograd."""
 
 from __future__ import annotations
 
@@ -16,8 +16,51 @@ def backend(module: fx.GraphModule, examples: Sequence[Any], **_: Any) -> Callab
     """What `torch.compile(model, backend="svertka")` calls: a graph and its inputs → a function of such inputs."""
     names = [_held_name(node) for node in module.graph.nodes if node.op == "placeholder"]
     if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in examples):
-        return Compiled(module.forward, names).without_plan("it needs gradients")
+        return _trained(module, examples, names)
     return Compiled(module.forward, names)
+
+
+def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[str | None]) -> Callable[..., Any]:
+    """The forward graph and the backward graph, each compiled by itself.
+
+    All that comes in changes from step to step, so that nothing is held. What the forward graph saves for the backward
+    one it gives as it lies.
+    """
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+
+    owners = [name is not None for name in names]
+
+    def forward(graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        compiled = Compiled(graph.forward, [None] * len(inputs), "forward", _results_of_forward())
+        parts.append(compiled)
+        return make_boxed_func(compiled)
+
+    def backward(graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        compiled = Compiled(graph.forward, [None] * len(inputs), "backward")
+        parts.append(compiled)
+        return make_boxed_func(compiled)
+
+    parts: list[Compiled] = []
+    compile_both = aot_autograd(
+        fw_compiler=forward, bw_compiler=backward, partition_fn=min_cut_rematerialization_partition
+    )
+    run = compile_both(module, examples)
+
+    def call(*arguments: Any) -> Any:
+        for part in parts:
+            if not part.owners:
+                part.belongs_to([x for x, own in zip(arguments, owners, strict=True) if own])
+        return run(*arguments)
+
+    return call
+
+
+def _results_of_forward() -> int:
+    """How many of the forward graph's results are the model's; the others are saved for the backward graph."""
+    context = torch._guards.TracingContext.try_get()
+    assert context is not None and context.fw_metadata is not None, "AOTAutograd tells it while it compiles"
+    return int(context.fw_metadata.num_forward_returns)
 
 
 def _held_name(node: fx.Node) -> str | None:

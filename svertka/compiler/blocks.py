@@ -129,7 +129,7 @@ def _block(base: FxNode, held: Callable[[Any], bool]) -> Block | None:
             return None
         return Block(base, x, base)
     x, weight, bias = arguments[:3]
-    if held(x) or not held(weight) or not (bias is None or held(bias)):
+    if held(x):
         return None
     block = Block(base, x, base)
     if is_node(x) and x.target is aten.constant_pad_nd.default and not arguments[6]:
@@ -158,6 +158,7 @@ def _grow(
         if (
             convolution
             and block.last is block.base
+            and all(part is None or held(part) for part in block.base.args[1:3])
             and is_inference_norm(user)
             and all(part is None or held(part) for part in user.args[1:5])
         ):

@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -34,18 +35,29 @@ def compiled_of(module: torch.nn.Module) -> list[Compiled]:
     return sorted(found, key=lambda part: part.number)
 
 
+def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What gives the values at some places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: [values[place] for place in places]
+
+
 class Compiled:
     """function(*arguments) → a list of tensors, by plans.
 
     Args:
         function: of tensors and numbers; traced for each shape of them.
         names: of the held arguments, the parameters and buffers; None where an argument is an input.
+        title: "", "forward" or "backward".
+        formatted: so many results have torch's memory format; of others, which only we read, it doesn't matter.
     """
 
-    def __init__(self, function: Callable[..., Any], names: Sequence[str | None], title: str = "") -> None:
-        self.function, self.title, self.names = function, title, names
-        self.held = [index for index, name in enumerate(names) if name is not None]
-        self.inputs = [index for index, name in enumerate(names) if name is None]
+    def __init__(
+        self, function: Callable[..., Any], names: Sequence[str | None], title: str = "", formatted: int | None = None
+    ) -> None:
+        self.function, self.title, self.names, self.formatted = function, title, names, formatted
+        self._tensors = _picker([index for index, name in enumerate(names) if name is not None])
+        self._inputs = _picker([index for index, name in enumerate(names) if name is None])
         self.weights = Weights([name for name in names if name is not None])
         self.plans: OrderedDict[Any, Planned] = OrderedDict()
         self.reason = ""  # why there are no plans
@@ -56,7 +68,7 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's results."""
-        inputs, tensors = [arguments[i] for i in self.inputs], [arguments[i] for i in self.held]
+        inputs, tensors = self._inputs(arguments), self._tensors(arguments)
         if self.reason:
             self.owners = self.owners or [weakref.ref(tensor) for tensor in tensors]
             return self.function(*arguments)
@@ -70,12 +82,16 @@ class Compiled:
         self.weights.refresh(tensors)
         return found[0](inputs, tensors)  # type: ignore[operator]
 
+    def belongs_to(self, tensors: Sequence[Tensor]) -> None:
+        """Notes whose parameters it works with, so that a report finds it."""
+        self.owners = [weakref.ref(tensor) for tensor in tensors]
+
     def without_plan(self, reason: str) -> Compiled:
         """The function as it is, and why."""
         self.reason = reason
         return self
 
-    def _planned(self, key: Any, arguments: Sequence[Any], inputs: Any, tensors: list[Tensor]) -> Any:
+    def _planned(self, key: Any, arguments: Sequence[Any], inputs: Any, tensors: Sequence[Tensor]) -> Any:
         with self._lock, torch.no_grad():
             if key not in self.plans:
                 self.weights.refresh(tensors)
@@ -85,7 +101,7 @@ class Compiled:
                     self.plans.popitem(last=False)
             return self.plans[key]
 
-    def _plan(self, arguments: Sequence[Any], inputs: Any, tensors: list[Tensor]) -> Planned:
+    def _plan(self, arguments: Sequence[Any], inputs: Any, tensors: Sequence[Tensor]) -> Planned:
         """The plan and what it is of, or why there is none."""
         for x in (*inputs, *tensors):
             if isinstance(x, Tensor) and (not x.is_cpu or x.layout is not torch.strided):
@@ -104,7 +120,7 @@ class Compiled:
         except Exception as error:  # whatever it is, the function itself will say it, or do without
             return f"it can't be traced: {error}".partition("\n")[0]
         try:
-            lowering = Lowering(graph, roles, self.weights, tensors)
+            lowering = Lowering(graph, roles, self.weights, tensors, self.formatted)
             return lowering.plan(), lowering.nodes
         except NotRecordable as reason:
             return str(reason)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from svertka.compiler.blocks import FxNode, activation_of, is_node, only_user
 from svertka.compiler.held import Constant, Derived, Source
 from svertka.compiler.recorder import NotRecordable
-from svertka.engine.elementwise import prepare_elementwise
 from svertka.engine.layout import channels_last, empty
 from svertka.kernels.elementwise import MOST, Formula
 
@@ -37,6 +35,8 @@ def is_formula(node: Any) -> bool:
     like = node.meta.get("val")
     if not isinstance(like, Tensor) or like.dtype is not torch.float32:
         return False
+    if node.target is aten.threshold_backward.default:
+        return node.args[2] == 0 and all(map(_is_operand, node.args[:2]))
     if node.target in _BINARY:
         return not set(node.kwargs) - {"alpha"} and all(map(_is_operand, node.args))
     return (node.target in _UNARY and _is_operand(node.args[0])) or (
@@ -81,7 +81,9 @@ def _formula(low: Lowering, node: Any, operands: list[FxNode]) -> Formula:
         return (activation.name, activation.slope, _formula(low, node.args[0], operands))
     if node.target in _UNARY:
         return (_UNARY[node.target], _formula(low, node.args[0], operands))
-    a, b = (_formula(low, part, operands) for part in node.args)
+    a, b = (_formula(low, part, operands) for part in node.args[:2])
+    if node.target is aten.threshold_backward.default:
+        return ("relu_gradient", b, a)
     if node.kwargs.get("alpha", 1) != 1:
         b = ("mul", ("number", float(node.kwargs["alpha"])), b)
     return (_BINARY[node.target], a, b)
@@ -100,13 +102,7 @@ def _tensor(low: Lowering, node: FxNode) -> Tensor:
 
 def record_formula(low: Lowering, formula: Formula, xs: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     """A formula's launch; the result lies like its first operand of the same shape."""
-    y = _room(xs, shape)
-    with _disable_current_modes():
-        found = prepare_elementwise(formula, xs, y)
-    if isinstance(found, str):
-        raise NotRecordable(found)
-    low.recorder.kept.append(found)
-    return found(*xs, y)
+    return low.recorder.formula(formula, xs, _room(xs, shape))
 
 
 def _room(xs: Sequence[Tensor], shape: Sequence[int]) -> Tensor:

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from svertka.engine import packing
 from svertka.engine.launch import not_recording
@@ -120,7 +119,7 @@ class Weights:
             return self._ready[key]
 
     def _computed(self, held: Held, pack: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Tensor:
-        with torch.no_grad(), _disable_current_modes(), not_recording():
+        with torch.no_grad(), not_recording():
             value = evaluate(held, tensors, memo)
             result: Tensor = value.detach().contiguous() if pack is None else pack(value.detach())
             # Of a source itself, and of what shares its memory, a copy: the model may edit it at any time.

@@ -18,9 +18,12 @@ from svertka.compiler.blocks import FxNode, is_node
 from svertka.compiler.held import Derived, norm_scale, norm_shift, scaled, with_places_first
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, NotRecordable
 from svertka.engine import dense, few, pools
-from svertka.engine.layout import channels_last, neighbours, with_channels_last
+from svertka.engine.layout import channels_last, empty, neighbours, with_channels_last
+from svertka.engine.autograd import GRADIENTS
 from svertka.engine.pad import prepare_pad
 from svertka.engine.precision import products
+from svertka.engine.pool_gradients import prepare_pool_gradient
+from svertka.engine.step import Saved
 from svertka.window import Window
 
 if TYPE_CHECKING:
@@ -109,9 +112,8 @@ def shortened(block: blocks.Block) -> blocks.Block | None:
 
 
 def _convolution(low: Lowering, block: blocks.Block) -> Recorded:
-    x_node, weight_node, bias_node, stride, _, dilation, transposed, output_padding, groups = block.base.args
-    del x_node
-    weight, bias = low.line(weight_node), low.line(bias_node)
+    _, weight_node, bias_node, stride, _, dilation, transposed, output_padding, groups = block.base.args
+    weight, bias = low.parameter(weight_node), low.parameter(bias_node)
     shape = tuple(weight_node.meta["val"].shape)
     ndim = len(shape) - 2
     if block.norm is not None:
@@ -124,14 +126,16 @@ def _convolution(low: Lowering, block: blocks.Block) -> Recorded:
         residual = low.with_neighbours(lifted(low.tensor(block.residual)))
     operation, prepare = _operation(block, ndim, shape, stride, dilation, output_padding)
     if ndim == 1:
-        weight, shape = Derived(torch.unsqueeze, (weight, 2)), (*shape[:2], 1, *shape[2:])
+        weight = weight.unsqueeze(2) if isinstance(weight, Tensor) else Derived(torch.unsqueeze, (weight, 2))
+        shape = (*shape[:2], 1, *shape[2:])
     if transposed or not few.suits(operation, x):
         x = low.with_neighbours(x)
-    w = low.recorder.stand_in(weight, shape, last=True)
-    b = None if bias is None else low.recorder.stand_in(bias, (len(low.recorder.tensors),))
-    tensors = (x, w, b) if transposed else (x, w, b, None, residual)
-    run = runner(low, prepare, operation, *tensors)
-    y = run(*tensors)
+    w = weight if isinstance(weight, Tensor) else low.recorder.stand_in(weight, shape)
+    b = bias if bias is None or isinstance(bias, Tensor) else low.recorder.stand_in(bias, ())
+    # A weight in channels_last makes a result in channels_last, whatever x is.
+    rest = (b,) if transposed else (b, None, residual)
+    run = runner(low, prepare, operation, x, empty(shape, True), *rest)
+    y = run(x, w, *rest)
     places = math.prod((x if transposed else block.base.meta["val"]).shape[2:]) * x.shape[0]
     y = y.squeeze(2) if ndim == 1 else y
     return y, run.detail, places * math.prod(shape)
@@ -358,6 +362,67 @@ def _as_float(x: Tensor) -> Tensor:
     return x.float()
 
 
+# Gradients
+
+
+def _convolution_backward(low: Lowering, node: FxNode) -> Recorded:
+    """The gradients to a convolution's input, weight and bias."""
+    dy, x, weight, _, stride, padding, dilation, transposed, output_padding, groups, wanted = node.args
+    shape, ndim = tuple(weight.meta["val"].shape), weight.meta["val"].ndim - 2
+    base = _Arguments((x, weight, None, stride, padding, dilation, transposed, output_padding, groups))
+    operation, _ = _operation(blocks.Block(base, x, base), ndim, shape, stride, dilation, output_padding)
+    if not transposed:
+        operation = operation.convolution
+    w = low.parameter(weight)
+    if not isinstance(w, Tensor):
+        raise NotRecordable("its weight doesn't change")
+    w = w.unsqueeze(2) if ndim == 1 else w
+    x, dy = (low.with_neighbours(lifted(low.tensor(part))) for part in (x, dy))
+    step = runner(low, GRADIENTS[type(operation)].prepare, operation, x, w)
+    dx, dw, db = step.backward(dy, Saved((wanted[0], wanted[1], False), x, (w, None), ()))
+    if wanted[2]:
+        raise NotRecordable("the gradient of its bias is left to torch")
+    low.recorder.kept += [step, *step.remembered._found.values()]
+    results = [part if want else None for part, want in zip((dx, dw, db), wanted, strict=True)]
+    if ndim == 1:
+        results = [None if part is None else part.squeeze(2) for part in results]
+    return tuple(results), step.detail, 0
+
+
+@dataclass(eq=False)
+class _Arguments:
+    """A node as far as `_operation` looks at it."""
+
+    args: tuple[Any, ...]
+
+
+def _max_pool_backward(low: Lowering, node: FxNode) -> Recorded:
+    dy, x, size, stride, padding, dilation, ceil, places = node.args
+    windows = spec.windows(len(size), size, stride or size, padding, dilation, "zeros", ceil)
+    x, dy = low.tensor(x), low.tensor(dy)
+    gradient = runner(low, prepare_pool_gradient, spec.MaxPool(windows), x)
+    dy = low.with_neighbours(dy) if channels_last(x) else dy
+    return gradient(dy, low.tensor(places)), gradient.detail, 0
+
+
+def _average_pool_backward(low: Lowering, node: FxNode) -> Recorded:
+    dy, x, size, stride, padding, ceil, include, divisor = node.args
+    windows = spec.windows(len(size), size, stride or size, padding, 1, "zeros", ceil)
+    return _average_gradient(low, spec.AveragePool(windows, include, divisor), dy, x)
+
+
+def _adaptive_average_backward(low: Lowering, node: FxNode) -> Recorded:
+    dy, x = node.args
+    size = dy.meta["val"].shape[2:]
+    return _average_gradient(low, spec.AveragePool(spec.segments(len(size), tuple(size))), dy, x)
+
+
+def _average_gradient(low: Lowering, operation: Any, dy: FxNode, x: FxNode) -> Recorded:
+    x, dy = low.tensor(x), low.tensor(dy)
+    gradient = runner(low, prepare_pool_gradient, operation, x)
+    return gradient(low.with_neighbours(dy) if channels_last(x) else dy, None), gradient.detail, 0
+
+
 HANDLERS: dict[Any, Callable[[Lowering, FxNode], Recorded]] = {
     **dict.fromkeys(blocks.MAX_POOLS, _max_pool),
     **dict.fromkeys((aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default), _average_pool),
@@ -370,5 +435,11 @@ HANDLERS: dict[Any, Callable[[Lowering, FxNode], Recorded]] = {
     **dict.fromkeys((aten.as_strided.default, aten.as_strided_.default), _as_strided),
     aten.clone.default: _clone,
     aten.cat.default: _cat,
+    aten.convolution_backward.default: _convolution_backward,
+    aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+    aten.max_pool3d_with_indices_backward.default: _max_pool_backward,
+    aten.avg_pool2d_backward.default: _average_pool_backward,
+    aten.avg_pool3d_backward.default: _average_pool_backward,
+    aten._adaptive_avg_pool2d_backward.default: _adaptive_average_backward,
     aten.constant_pad_nd.default: _pad,
 }

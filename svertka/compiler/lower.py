@@ -64,12 +64,18 @@ class Lowering:
     Args:
         module: traced, with a role for each placeholder.
         weights, tensors: what is held, and its sources as they are.
+        formatted: so many results have torch's memory format (None: all); of the others it doesn't matter.
     """
 
     def __init__(
-        self, module: fx.GraphModule, roles: Sequence[Role], weights: Weights, tensors: Sequence[Tensor]
+        self,
+        module: fx.GraphModule,
+        roles: Sequence[Role],
+        weights: Weights,
+        tensors: Sequence[Tensor],
+        formatted: int | None = None,
     ) -> None:
-        self.module, self.roles, self.weights = module, roles, weights
+        self.module, self.roles, self.weights, self.formatted = module, roles, weights, formatted
         self.recorder = Recorder(weights, tensors)
         self.env: dict[FxNode, Any] = {}
         self.nodes: list[Node] = []
@@ -162,6 +168,11 @@ class Lowering:
         if value is None or isinstance(value, (Source, Derived, Constant)):
             return value
         raise NotRecordable("its weight isn't a parameter")
+
+    def parameter(self, node: Any) -> Any:
+        """The held value of a node, None of none, or its tensor if it is computed."""
+        value = self.value(node)
+        return value if isinstance(value, Tensor) else self.line(node)
 
     def with_neighbours(self, x: Tensor) -> Tensor:
         """x with neighbouring channels: converted once, whoever needs it."""
@@ -285,11 +296,12 @@ class Lowering:
         arguments = node.args[0]
         outputs: list[Output] = []
         shapes: list[Any] = []
-        for argument in arguments if isinstance(arguments, (list, tuple)) else [arguments]:
-            outputs.append(self._output(argument, shapes))
+        for index, argument in enumerate(arguments if isinstance(arguments, (list, tuple)) else [arguments]):
+            formatted = self.formatted is None or index < self.formatted
+            outputs.append(self._output(argument, shapes, formatted))
         return outputs, shapes
 
-    def _output(self, argument: Any, shapes: list[Any]) -> Output:
+    def _output(self, argument: Any, shapes: list[Any], formatted: bool) -> Output:
         value = self.env[argument] if is_node(argument) else argument
         if isinstance(value, (Source, Derived, Constant)):
             return Output("held", value)
@@ -304,11 +316,13 @@ class Lowering:
         if buffer.kind == EXTERNAL and buffer.tensor is value:
             return Output("external", self.recorder.view(value))
         like = argument.meta["val"]
-        shapes.append((tuple(like.shape), like.stride(), like.dtype))
         whole = value.numel() * value.element_size() == buffer.bytes and not value.storage_offset()
-        if buffer.kind == ARENA and whole and _same_order(value, like):
+        if buffer.kind == ARENA and whole and (_same_order(value, like) or not formatted):
+            stride = like.stride() if _same_order(value, like) else value.stride()
+            shapes.append((tuple(like.shape), stride, like.dtype))
             buffer.kind, buffer.index = OUTPUT, len(shapes) - 1
         else:
+            shapes.append((tuple(like.shape), like.stride(), like.dtype))
             y = self.recorder.new(like.shape, like.stride(), like.dtype, OUTPUT, len(shapes) - 1)
             mark = len(self.recorder.items)
             if value.dtype is torch.float32:

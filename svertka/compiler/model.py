@@ -63,43 +63,53 @@ class CompiledModel:
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """What the model gives."""
         held = [owner[name] for owner, name in self._places]
-        leaves, form = pytree.tree_flatten((arguments, keywords))
+        plain = not keywords and all([type(argument) is Tensor for argument in arguments])
+        leaves, form = (arguments, len(arguments)) if plain else pytree.tree_flatten((arguments, keywords))
         reason = self._unfit(held, leaves)
         if reason:
             return self.model(*arguments, **keywords)
-        key = (form, *(module.training for module in self._modules))
+        key = (form, *[module.training for module in self._modules])
         if key not in self.kinds:
             self.kinds[key] = self._compiled(form)
             if len(self.kinds) > _KINDS:
                 self.kinds.popitem(last=False)
         compiled, results = self.kinds[key]
         flat = compiled(*held, *leaves)
-        return pytree.tree_unflatten(flat, results[0])
+        return flat[0] if results[0] is None else pytree.tree_unflatten(flat, results[0])
 
-    def _unfit(self, held: list[Tensor], leaves: list[Any]) -> str:
+    def _unfit(self, held: list[Tensor], leaves: Any) -> str:
         """Why a call goes to the model itself; "" if it doesn't."""
         if torch.is_grad_enabled() and any(
             isinstance(x, Tensor) and x.requires_grad for part in (leaves, held) for x in part
         ):
             return "it needs gradients"
-        if any(module._forward_hooks or module._forward_pre_hooks for module in self._modules):
+        if any([module._forward_hooks or module._forward_pre_hooks for module in self._modules]):
             return "it has hooks"
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"
         return ""
 
     def _compiled(self, form: Any) -> tuple[Compiled, list[Any]]:
-        """(what is compiled, the form of its results once it was called)."""
+        """(what is compiled, the form of its results once it was called: None of a single tensor).
+
+        `form` is that of the arguments, or the number of tensors that they are.
+        """
         results: list[Any] = []
         count = len(self._places)
 
         def function(*values: Any) -> list[Any]:
-            arguments, keywords = pytree.tree_unflatten(values[count:], form)
-            flat, result_form = pytree.tree_flatten(self._with(values[:count])(*arguments, **keywords))
+            given = values[count:]
+            arguments, keywords = (given, {}) if isinstance(form, int) else pytree.tree_unflatten(given, form)
+            result = self._with(values[:count])(*arguments, **keywords)
+            if isinstance(result, Tensor):
+                results[:] = [None]
+                return [result]
+            flat, result_form = pytree.tree_flatten(result)
             results[:] = [result_form]
             return flat
 
-        names = [*self._names, *[None] * form.num_leaves]
+        leaves = form if isinstance(form, int) else form.num_leaves
+        names = [*self._names, *[None] * leaves]
         return Compiled(function, names), results
 
     def _with(self, held: Any) -> Callable[..., Any]:

@@ -22,6 +22,8 @@ from svertka.compiler.held import Held, Weights
 from svertka.engine import launch as launching
 from svertka.engine.elementwise import IDENTITY, prepare_elementwise
 from svertka.engine.launch import Launch
+from svertka.engine.packing import Packing, weight_order
+from svertka.kernels.elementwise import Formula
 from svertka.engine.layout import empty, neighbours, turned
 
 aten = torch.ops.aten
@@ -135,9 +137,35 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def packed(self, weight: Tensor, pack: Any) -> Tensor:
         """A held weight in the kernel's order."""
         held = self._held.get(id(weight))
-        if held is None:
-            raise NotRecordable("its weight isn't a parameter")
-        return self.weights.ready(held, pack, self.tensors)
+        if held is not None:
+            return self.weights.ready(held, pack, self.tensors)
+        if self.buffer_of(weight) is None:
+            raise NotRecordable("its weight is neither a parameter nor computed")
+        if not isinstance(pack, Packing):
+            return pack(weight)  # type: ignore[no-any-return]
+        if pack.line:
+            return self._packed_line(weight, pack)
+        self.kept.append(weight_order(pack, weight.shape, weight.stride()))
+        return pack(weight, "packed")
+
+    def _packed_line(self, line: Tensor, pack: Packing) -> Tensor:
+        """One number for each output channel, and zeros after those of each group."""
+        room = pack.blocks * pack.width
+        if pack.groups * room == line.numel():
+            return line
+        packed = torch.empty(pack.groups, room)
+        self.formula(("number", 0.0), [], packed)
+        self.copy(line.view(pack.groups, -1), packed[:, : line.numel() // pack.groups])
+        return packed
+
+    def formula(self, formula: Formula, xs: Sequence[Tensor], y: Tensor) -> Tensor:
+        """Writes down y = formula(*xs)."""
+        with _disable_current_modes():
+            runner = prepare_elementwise(formula, xs, y)
+        if isinstance(runner, str):
+            raise NotRecordable(runner)
+        self.kept.append(runner)
+        return runner(*xs, y)
 
     # What the lowering asks
 
@@ -171,12 +199,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return turned(x, y, x.shape[1], places)
             if neighbours(x) and y.is_contiguous():
                 return turned(x, y, places, x.shape[1])
-        with _disable_current_modes():
-            runner = prepare_elementwise(IDENTITY, [x], y)
-        if isinstance(runner, str):
-            raise NotRecordable(runner)
-        self.kept.append(runner)
-        return runner(x, y)
+        return self.formula(IDENTITY, [x], y)
 
     def call(self, function: Callable[..., Any], arguments: Any, keywords: Any, results: Sequence[Any]) -> list[Any]:
         """Writes down a call of torch; gives tensors like `results`, of which those that are no tensors are None."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from svertka.jit import engine, threads
 from svertka.jit.fingerprint import fingerprint
@@ -64,12 +65,15 @@ def recorder() -> Any:
 @contextmanager
 def not_recording() -> Iterator[None]:
     """For what is to run at once, whoever writes down the rest."""
-    paused = recorders.pop(get_ident(), None)
-    try:
+    paused = recorders.pop(get_ident(), None) if recorders else None
+    if paused is None:
         yield
+        return
+    try:
+        with _disable_current_modes():
+            yield
     finally:
-        if paused is not None:
-            recorders[get_ident()] = paused
+        recorders[get_ident()] = paused
 
 
 class Launch:

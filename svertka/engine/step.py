@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from svertka.engine.launch import not_recording
+
 from svertka import portable
 
 
@@ -66,7 +68,8 @@ class Remembered:
         """`build()`, once for each key."""
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = build()
+            with not_recording():
+                found = self._found[key] = build()
             if len(self._found) > self._most:
                 self._found.popitem(last=False)
         return found

@@ -1,7 +1,8 @@
 """A process that runs networks for one peer; it answers as `worker` does, with networks in place of rows.
 
-{"load": number, "batch": n, "reference": file, "train": bool}  →  {"error": …, "first": …, "megabytes": …} or {"reason": …}
-{"time": seconds}                                               →  {"median": …, "fastest": …}, seconds of a call
+{"load": number, "batch": n, "reference": file, "train": bool}
+                   →  {"error": …, "first": …, "megabytes": …} or {"reason": …}
+{"time": seconds}  →  {"median": …, "fastest": …}, seconds of a call
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class InductorNet(TorchNet):
             raise CannotError("torch.compile needs a C++ compiler")
 
     def compiled(self, model: Any, x: Any) -> Any:
+        del x
         import torch._inductor.config as config
 
         config.freezing = not self.torch.is_grad_enabled()
@@ -110,6 +112,7 @@ class OursNet(TorchNet):
     distribution = "svertka"
 
     def compiled(self, model: Any, x: Any) -> Any:
+        del x
         from svertka.compiler import backend
 
         return self.torch.compile(model, backend=backend)

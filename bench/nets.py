@@ -173,7 +173,9 @@ def main() -> None:
         about = described({peer: process.version for peer, process in started.items()}, options)
         for number, net in enumerate(NETS):
             for batch in (net.trained,) if options.train else net.batches:
-                if net.name.lower().startswith(options.nets.lower()) and (options.batch is None or batch in options.batch):
+                if net.name.lower().startswith(options.nets.lower()) and (
+                    options.batch is None or batch in options.batch
+                ):
                     results.append(measure(number, batch, started, options))
                     print(f"{net.name} by {batch} is done", file=sys.stderr)
     peers = [peer for peer in HEADS if peer in options.peers and peer in started]

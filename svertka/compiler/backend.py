@@ -15,6 +15,8 @@ from svertka.compiler.compiled import Compiled
 def backend(module: fx.GraphModule, examples: Sequence[Any], **_: Any) -> Callable[..., Any]:
     """What `torch.compile(model, backend="svertka")` calls: a graph and its inputs → a function of such inputs."""
     names = [_held_name(node) for node in module.graph.nodes if node.op == "placeholder"]
+    if torch.is_autocast_enabled("cpu"):
+        return Compiled(module.forward, names).without_plan("autocast is on")
     if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in examples):
         return _trained(module, examples, names)
     return Compiled(module.forward, names)
@@ -26,7 +28,7 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
     All that comes in changes from step to step, so that nothing is held. What the forward graph saves for the backward
     one it gives as it lies.
     """
-    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition  # type: ignore[import-untyped]
     from torch._dynamo.backends.common import aot_autograd
 
     owners = [name is not None for name in names]
@@ -38,6 +40,7 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
 
     def backward(graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
         compiled = Compiled(graph.forward, [None] * len(inputs), "backward")
+        compiled.owners = parts[0].owners  # it may be compiled late
         parts.append(compiled)
         return make_boxed_func(compiled)
 
@@ -48,10 +51,11 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
     run = compile_both(module, examples)
 
     def call(*arguments: Any) -> Any:
+        result = run(*arguments)
         for part in parts:
             if not part.owners:
                 part.belongs_to([x for x, own in zip(arguments, owners, strict=True) if own])
-        return run(*arguments)
+        return result
 
     return call
 

@@ -128,7 +128,7 @@ def _block(base: FxNode, held: Callable[[Any], bool]) -> Block | None:
         if base.kwargs or held(x) or not held(matrix) or not (line is None or held(line)):
             return None
         return Block(base, x, base)
-    x, weight, bias = arguments[:3]
+    x = arguments[0]
     if held(x):
         return None
     block = Block(base, x, base)

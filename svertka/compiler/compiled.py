@@ -95,7 +95,8 @@ class Compiled:
         with self._lock, torch.no_grad():
             if key not in self.plans:
                 self.weights.refresh(tensors)
-                self.owners = [weakref.ref(tensor) for tensor in tensors]
+                if tensors:
+                    self.belongs_to(tensors)
                 self.plans[key] = self._plan(arguments, inputs, tensors)
                 if len(self.plans) > _PLANS:
                     self.plans.popitem(last=False)

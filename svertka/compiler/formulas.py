@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,23 +60,38 @@ def goes_on(node: FxNode, apart: Callable[[FxNode], bool]) -> bool:
     return bool(user.meta["val"].shape == node.meta["val"].shape)
 
 
+@dataclass(eq=False)
+class Expression:
+    """A value that is computed where it is needed.
+
+    Args:
+        formula, operands, shape: what it is.
+    """
+
+    formula: Formula
+    operands: list[Tensor]
+    shape: tuple[int, ...]
+
+    def recorded(self, low: Lowering) -> Tensor:
+        """The value itself."""
+        return record_formula(low, self.formula, self.operands, self.shape)
+
+
 def record(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
     """A formula with all that was left to it."""
-    operands: list[FxNode] = []
+    operands: list[Tensor] = []
     formula = _formula(low, node, operands)
-    xs = [_tensor(low, operand) for operand in operands]
-    return record_formula(low, formula, xs, node.meta["val"].shape), "elementwise", 0
+    return record_formula(low, formula, operands, node.meta["val"].shape), "elementwise", 0
 
 
-def _formula(low: Lowering, node: Any, operands: list[FxNode]) -> Formula:
+def _formula(low: Lowering, node: Any, operands: list[Tensor]) -> Formula:
     if not is_node(node):
         return ("number", float(node))
     if node in low.env:
-        if node not in operands:
-            operands.append(node)
-        if len(operands) > MOST:
-            raise NotRecordable(f"a formula has {MOST} operands at most")
-        return ("x", operands.index(node))
+        value = low.env[node]
+        if isinstance(value, Expression):
+            return _replaced(value.formula, [_operand(tensor, operands) for tensor in value.operands])
+        return _operand(_tensor(low, node), operands)
     activation = activation_of(node)
     if activation is not None:
         return (activation.name, activation.slope, _formula(low, node.args[0], operands))
@@ -87,6 +103,22 @@ def _formula(low: Lowering, node: Any, operands: list[FxNode]) -> Formula:
     if node.kwargs.get("alpha", 1) != 1:
         b = ("mul", ("number", float(node.kwargs["alpha"])), b)
     return (_BINARY[node.target], a, b)
+
+
+def _operand(tensor: Tensor, operands: list[Tensor]) -> Formula:
+    place = next((i for i, known in enumerate(operands) if known is tensor), len(operands))
+    if place == len(operands):
+        operands.append(tensor)
+    if place >= MOST:
+        raise NotRecordable(f"a formula has {MOST} operands at most")
+    return ("x", place)
+
+
+def _replaced(formula: Formula, operands: list[Formula]) -> Formula:
+    """The formula with other operands."""
+    if formula[0] == "x":
+        return operands[formula[1]]
+    return (formula[0], *(_replaced(part, operands) if isinstance(part, tuple) else part for part in formula[1:]))
 
 
 def _tensor(low: Lowering, node: FxNode) -> Tensor:

@@ -18,11 +18,11 @@ from svertka.compiler.blocks import FxNode, is_node
 from svertka.compiler.held import Derived, norm_scale, norm_shift, scaled, with_places_first
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, NotRecordable
 from svertka.engine import dense, few, pools
-from svertka.engine.layout import channels_last, empty, neighbours, with_channels_last
 from svertka.engine.autograd import GRADIENTS
+from svertka.engine.layout import channels_last, empty, neighbours, with_channels_last
 from svertka.engine.pad import prepare_pad
+from svertka.engine.pool_gradients import prepare_average, prepare_maximum
 from svertka.engine.precision import products
-from svertka.engine.pool_gradients import prepare_pool_gradient
 from svertka.engine.step import Saved
 from svertka.window import Window
 
@@ -84,6 +84,10 @@ def runner(low: Lowering, prepare: Callable[..., Any], operation: Any, *tensors:
         raise NotRecordable(found)
     low.recorder.kept.append(found)
     return found
+
+
+def _layouts_prepared(prepare: Callable[..., Any], operation: Any, *tensors: Tensor) -> Any:
+    return _prepared(prepare, operation, tuple((tuple(t.shape), t.stride()) for t in tensors), (), products())
 
 
 @lru_cache(maxsize=1024)
@@ -213,6 +217,12 @@ def _with_places(low: Lowering, node: FxNode, operation: Any, x: Tensor) -> Reco
     if x.ndim != operation.ndim + 2:
         raise NotRecordable("it has no batch")
     wanted = any(user.args[1] == 1 and user.users for user in node.users)
+    if wanted and low.for_us_alone(node):  # for the backward graph: which tap it was, a byte, instead of int64 places
+        if isinstance(_layouts_prepared(prepare_maximum, operation, x), str):
+            raise NotRecordable("there is no kernel for its gradient")
+        run = runner(low, pools.prepare_pool, operation, x, taps=True)
+        y, taken = run(x)
+        return (y, pools.taps_like(taken, y.shape, y.stride())), run.detail, 0
     run = runner(low, pools.prepare_pool, operation, x, return_indices=wanted)
     result = run(x, return_indices=wanted)
     return result if wanted else (result, None), run.detail, 0
@@ -263,13 +273,15 @@ def _filled(given: Sequence[Any], defaults: list[Any]) -> list[Any]:
 
 # Layout
 
+RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)
+
 
 def view(low: Lowering, node: FxNode) -> Recorded:
     value = low.env[node.args[0]]
     if isinstance(value, Flat) and node.target in (aten.alias.default, aten.detach.default):
         return value, "", 0
     x = low.tensor(node.args[0])
-    if node.target in (aten.view.default, aten._unsafe_view.default, aten.reshape.default):
+    if node.target in RESHAPES:
         if x.ndim > 2 and not x.is_contiguous() and neighbours(x) and _flattens(node, x):
             return Flat(x), "", 0
         return x.reshape(node.args[1]), "", 0
@@ -379,13 +391,11 @@ def _convolution_backward(low: Lowering, node: FxNode) -> Recorded:
     w = w.unsqueeze(2) if ndim == 1 else w
     x, dy = (low.with_neighbours(lifted(low.tensor(part))) for part in (x, dy))
     step = runner(low, GRADIENTS[type(operation)].prepare, operation, x, w)
-    dx, dw, db = step.backward(dy, Saved((wanted[0], wanted[1], False), x, (w, None), ()))
-    if wanted[2]:
-        raise NotRecordable("the gradient of its bias is left to torch")
+    dx, dw, db = step.backward(dy, Saved(wanted, x, (w, None), ()))
     low.recorder.kept += [step, *step.remembered._found.values()]
-    results = [part if want else None for part, want in zip((dx, dw, db), wanted, strict=True)]
     if ndim == 1:
-        results = [None if part is None else part.squeeze(2) for part in results]
+        dx, dw = (None if part is None else part.squeeze(2) for part in (dx, dw))
+    results = [part if want else None for part, want in zip((dx, dw, db), wanted, strict=True)]
     return tuple(results), step.detail, 0
 
 
@@ -399,10 +409,13 @@ class _Arguments:
 def _max_pool_backward(low: Lowering, node: FxNode) -> Recorded:
     dy, x, size, stride, padding, dilation, ceil, places = node.args
     windows = spec.windows(len(size), size, stride or size, padding, dilation, "zeros", ceil)
-    x, dy = low.tensor(x), low.tensor(dy)
-    gradient = runner(low, prepare_pool_gradient, spec.MaxPool(windows), x)
-    dy = low.with_neighbours(dy) if channels_last(x) else dy
-    return gradient(dy, low.tensor(places)), gradient.detail, 0
+    x, dy, taken = low.tensor(x), low.tensor(dy), low.tensor(places)
+    if taken.dtype is torch.int64:
+        raise NotRecordable("it was not pooled by a kernel")
+    taken = low.recorder.room_of(taken)
+    step = runner(low, prepare_maximum, spec.MaxPool(windows), x)
+    (dx,) = step.backward(dy, Saved((True,), x, (), (taken,)))
+    return dx, step.detail, 0
 
 
 def _average_pool_backward(low: Lowering, node: FxNode) -> Recorded:
@@ -419,8 +432,16 @@ def _adaptive_average_backward(low: Lowering, node: FxNode) -> Recorded:
 
 def _average_gradient(low: Lowering, operation: Any, dy: FxNode, x: FxNode) -> Recorded:
     x, dy = low.tensor(x), low.tensor(dy)
-    gradient = runner(low, prepare_pool_gradient, operation, x)
-    return gradient(low.with_neighbours(dy) if channels_last(x) else dy, None), gradient.detail, 0
+    step = runner(low, prepare_average, operation, x)
+    (dx,) = step.backward(dy, Saved((True,), x, (), ()))
+    return dx, step.detail, 0
+
+
+def _normed(low: Lowering, node: FxNode) -> Recorded:
+    from svertka.compiler import norms
+
+    backward = node.target is aten.native_batch_norm_backward.default
+    return norms.backward(low, node) if backward else norms.forward(low, node)
 
 
 HANDLERS: dict[Any, Callable[[Lowering, FxNode], Recorded]] = {
@@ -431,10 +452,12 @@ HANDLERS: dict[Any, Callable[[Lowering, FxNode], Recorded]] = {
     aten.mean.dim: _mean,
     aten.amax.default: _mean,
     **dict.fromkeys(blocks.NORMS, _norm),
-    **dict.fromkeys((aten.view.default, aten._unsafe_view.default, aten.reshape.default), view),
+    **dict.fromkeys(RESHAPES, view),
     **dict.fromkeys((aten.as_strided.default, aten.as_strided_.default), _as_strided),
     aten.clone.default: _clone,
     aten.cat.default: _cat,
+    aten._native_batch_norm_legit_functional.default: _normed,
+    aten.native_batch_norm_backward.default: _normed,
     aten.convolution_backward.default: _convolution_backward,
     aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
     aten.max_pool3d_with_indices_backward.default: _max_pool_backward,

@@ -20,6 +20,7 @@ from svertka.compiler.held import Constant, Derived, Source, Weights, frozen
 from svertka.compiler.layers import Flat
 from svertka.compiler.plan import Output, Plan
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, NotRecordable, Recorder
+from svertka.engine.launch import not_recording
 from svertka.errors import GeometryError
 
 aten = torch.ops.aten
@@ -112,6 +113,8 @@ class Lowering:
         like = node.meta["val"]
         if not like.numel():
             raise NotRecordable("it is empty")
+        if like.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+            return self.recorder.with_room(like, role.value)
         return self.recorder.new(like.shape, like.stride(), like.dtype, INPUT, role.value)
 
     def _is_held(self, node: Any) -> bool:
@@ -154,6 +157,8 @@ class Lowering:
         value = self.env[node] if is_node(node) else node
         if isinstance(value, Flat):
             value = self.env[node] = value.turned()
+        if isinstance(value, formulas.Expression):
+            value = self.env[node] = value.recorded(self)
         if not isinstance(value, Tensor):
             raise NotRecordable("one of its operands is a parameter")
         return value
@@ -173,6 +178,21 @@ class Lowering:
         """The held value of a node, None of none, or its tensor if it is computed."""
         value = self.value(node)
         return value if isinstance(value, Tensor) else self.line(node)
+
+    def prepared(self, prepare: Callable[..., Any], *arguments: Any) -> Any:
+        """A runner, kept alive by the plan."""
+        with not_recording():
+            runner = prepare(*arguments)
+        self.recorder.kept.append(runner)
+        return runner
+
+    def for_us_alone(self, node: FxNode) -> bool:
+        """Whether the second result of a node is but saved for the backward graph."""
+        (output,) = (user for user in self.module.graph.nodes if user.op == "output")
+        second = [user for user in node.users if user.args[1] == 1]
+        return self.formatted is not None and all(
+            list(part.users) == [output] and part not in output.args[0][: self.formatted] for part in second
+        )
 
     def with_neighbours(self, x: Tensor) -> Tensor:
         """x with neighbouring channels: converted once, whoever needs it."""
@@ -259,14 +279,17 @@ class Lowering:
                 self._torch(part, reason)
         mark = len(self.recorder.items)
         arguments, keywords = self._for_torch(node.args), {k: self._for_torch(v) for k, v in node.kwargs.items()}
-        results = self.recorder.call(node.target, arguments, keywords, like if several else [like])
+        # Its operand may lie otherwise than torch's own.
+        function = aten.reshape.default if node.target in layers.RESHAPES else node.target
+        results = self.recorder.call(function, arguments, keywords, like if several else [like])
         self.env[node] = tuple(results) if several else results[0]
         end = len(self.recorder.items)
         self._note(node, like, TORCH, reason, (), (mark, end))
 
     def _for_torch(self, argument: Any) -> Any:
         if is_node(argument):
-            return self.tensor(argument) if isinstance(self.env[argument], Flat) else self.env[argument]
+            lazy = isinstance(self.env[argument], (Flat, formulas.Expression))
+            return self.tensor(argument) if lazy else self.env[argument]
         if isinstance(argument, (list, tuple)):
             return tuple(map(self._for_torch, argument))
         return argument
@@ -305,25 +328,32 @@ class Lowering:
         value = self.env[argument] if is_node(argument) else argument
         if isinstance(value, (Source, Derived, Constant)):
             return Output("held", value)
-        if isinstance(value, Flat):
-            value = value.turned()
+        if isinstance(value, (Flat, formulas.Expression)):
+            value = self.tensor(argument)
         if not isinstance(value, Tensor):
             return Output("value", value)
+        if not value.numel():
+            shapes.append((tuple(value.shape), value.stride(), value.dtype))
+            return Output("new", len(shapes) - 1)
         buffer = self.recorder.buffer_of(value)
-        assert buffer is not None, "tensors that the recorder doesn't know are held"
-        if buffer.kind == INPUT and value is buffer.tensor:
+        assert buffer is not None, f"tensors that the recorder doesn't know are held, but not {argument}"
+        if buffer.kind == INPUT and (value is buffer.tensor or buffer.origin):
             return Output("input", buffer.index)
         if buffer.kind == EXTERNAL and buffer.tensor is value:
             return Output("external", self.recorder.view(value))
         like = argument.meta["val"]
+        if not formatted and buffer.kind in (ARENA, OUTPUT):
+            if buffer.kind == ARENA:
+                buffer.kind, buffer.index = OUTPUT, len(shapes)
+                shapes.append(((buffer.bytes // value.element_size(),), (1,), value.dtype))
+            return Output("view", (buffer.index, tuple(value.shape), value.stride(), int(value.storage_offset())))
         whole = value.numel() * value.element_size() == buffer.bytes and not value.storage_offset()
-        if buffer.kind == ARENA and whole and (_same_order(value, like) or not formatted):
-            stride = like.stride() if _same_order(value, like) else value.stride()
-            shapes.append((tuple(like.shape), stride, like.dtype))
+        if buffer.kind == ARENA and whole and _same_order(value, like):
+            shapes.append((tuple(like.shape), like.stride(), value.dtype))
             buffer.kind, buffer.index = OUTPUT, len(shapes) - 1
         else:
-            shapes.append((tuple(like.shape), like.stride(), like.dtype))
-            y = self.recorder.new(like.shape, like.stride(), like.dtype, OUTPUT, len(shapes) - 1)
+            shapes.append((tuple(like.shape), like.stride(), value.dtype))
+            y = self.recorder.new(like.shape, like.stride(), value.dtype, OUTPUT, len(shapes) - 1)
             mark = len(self.recorder.items)
             if value.dtype is torch.float32:
                 self.recorder.copy(value, y)

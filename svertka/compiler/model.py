@@ -63,7 +63,7 @@ class CompiledModel:
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """What the model gives."""
         held = [owner[name] for owner, name in self._places]
-        plain = not keywords and all([type(argument) is Tensor for argument in arguments])
+        plain = not keywords and all(type(argument) is Tensor for argument in arguments)
         leaves, form = (arguments, len(arguments)) if plain else pytree.tree_flatten((arguments, keywords))
         reason = self._unfit(held, leaves)
         if reason:
@@ -83,7 +83,7 @@ class CompiledModel:
             isinstance(x, Tensor) and x.requires_grad for part in (leaves, held) for x in part
         ):
             return "it needs gradients"
-        if any([module._forward_hooks or module._forward_pre_hooks for module in self._modules]):
+        if any(module._forward_hooks or module._forward_pre_hooks for module in self._modules):
             return "it has hooks"
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"

@@ -35,7 +35,7 @@ class Output:
     """A result: a fresh tensor that kernels write, an input itself, a held value, the result of a call, or no tensor.
 
     Args:
-        kind: "new", "input", "held", "external" or "value".
+        kind: "new", "view" (of a new one), "input", "held", "external" or "value".
         value: the place among new ones or inputs, the held value, the view of a call's result, the value.
     """
 
@@ -230,7 +230,7 @@ class _Run:
             if buffer is None:
                 continue
             like = self.plan.external_views[buffer.index]
-            in_arena = result.untyped_storage().data_ptr() == self.arena.untyped_storage().data_ptr()
+            in_arena = result.numel() and result.untyped_storage().data_ptr() == self.arena.untyped_storage().data_ptr()
             if result.stride() != like.stride or in_arena:  # kernels expect what was recorded, and that it stays
                 result = torch.empty_strided(like.shape, like.stride, dtype=like.dtype).copy_(result)
             self.externals[buffer.index] = result
@@ -257,7 +257,7 @@ class _Run:
             whole = {INPUT: world[0], OUTPUT: world[1], EXTERNAL: self.externals}[kind][index]
             if (tuple(whole.shape), whole.stride(), 0) == (view.shape, view.stride, view.offset):
                 return whole  # type: ignore[no-any-return]
-        return whole.as_strided(view.shape, view.stride, (0 if kind == ARENA else whole.storage_offset()) + view.offset)
+        return whole.as_strided(view.shape, view.stride, whole.storage_offset() + view.offset)
 
     def _results(self, inputs: Sequence[Any], new: list[Tensor], held: Sequence[Tensor]) -> list[Any]:
         world = (inputs, new, held)
@@ -266,6 +266,9 @@ class _Run:
             match output.kind:
                 case "new":
                     results.append(new[output.value])
+                case "view":
+                    index, shape, stride, offset = output.value
+                    results.append(new[index].as_strided(shape, stride, offset))
                 case "input":
                     results.append(inputs[output.value])
                 case "held":

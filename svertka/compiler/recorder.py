@@ -20,11 +20,12 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from svertka.compiler.held import Held, Weights
 from svertka.engine import launch as launching
+from svertka.engine import pools
 from svertka.engine.elementwise import IDENTITY, prepare_elementwise
 from svertka.engine.launch import Launch
+from svertka.engine.layout import empty, neighbours, turned
 from svertka.engine.packing import Packing, weight_order
 from svertka.kernels.elementwise import Formula
-from svertka.engine.layout import empty, neighbours, turned
 
 aten = torch.ops.aten
 _NEW = (aten.empty.memory_format, aten.empty_strided.default, aten.new_empty.default, aten.empty_like.default)
@@ -47,6 +48,7 @@ class Buffer:
     tensor: Tensor
     kind: str = ARENA
     index: int = 0
+    origin: int = 0  # bytes of the tensor that stand before what is given
     first: int = -1  # items of the plan that use it
     last: int = -1
 
@@ -179,6 +181,24 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tensor = torch.empty_strided(shape, stride, dtype=dtype)
         return self._noted(tensor, kind, index)
 
+    def with_room(self, like: Tensor, index: int) -> Tensor:
+        """An input of taps that a pooling took, which have room around them: see `pools.room_for_taps`."""
+        with _disable_current_modes():
+            room = pools.room_for_taps(like.numel(), 8 * like.element_size())
+        self._noted(room, INPUT, index)
+        buffer = self.buffer_of(room)
+        assert buffer is not None
+        taps = pools.taps_like(room, like.shape, like.stride())
+        buffer.origin = int(taps.storage_offset()) * taps.element_size()
+        return taps
+
+    def room_of(self, taps: Tensor) -> Tensor:
+        """The room around taps that came in by `with_room`."""
+        buffer = self.buffer_of(taps)
+        if buffer is None or not buffer.origin:
+            raise NotRecordable("it was not pooled by a kernel")
+        return buffer.tensor
+
     def stand_in(self, held: Held, shape: Sequence[int], last: bool = False) -> Tensor:
         """What runners take for a held weight: untouched memory of its shape, or a line's numbers themselves."""
         if len(shape) < 2:
@@ -217,7 +237,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Where a recorded tensor lies."""
         buffer = self.buffer_of(tensor)
         assert buffer is not None, "every tensor of a plan lies in one of its buffers"
-        return View(buffer, int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        offset = int(tensor.storage_offset()) - buffer.origin // tensor.element_size()
+        return View(buffer, offset, tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
     def undo(self, mark: int) -> None:
         """Forgets all items after the first `mark` ones."""
@@ -241,7 +262,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _place(pointer: int, buffers: list[Buffer], starts: list[int]) -> Place:
         at = bisect.bisect_right(starts, pointer) - 1
         if at >= 0 and pointer < starts[at] + max(buffers[at].bytes, 1):
-            return Place(buffers[at], pointer - starts[at])
+            return Place(buffers[at], pointer - starts[at] - buffers[at].origin)
         return Place(None, pointer)
 
     def reads_stand_in(self, mark: int) -> bool:
@@ -284,6 +305,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.copy(args[0], self._noted(torch.empty_like(args[0], memory_format=layout), ARENA))
         if function is aten.copy_.default:
             return self.copy(args[1].expand(args[0].shape), args[0])
+        if function is aten._unsafe_view.default:
+            return args[0].view(args[1])
         if function.is_view:
             return function(*args, **kwargs)
         raise NotRecordable(f"{function} of torch is part of it")

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from svertka.engine.launch import not_recording
-
 from svertka import portable
+from svertka.engine.launch import not_recording
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,25 @@ def test_views_and_inputs_come_out_as_they_are():
         assert a == b if not isinstance(a, torch.Tensor) else torch.allclose(a, b)
 
 
+def test_torch_reads_what_kernels_wrote_wherever_it_lies():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3)
+
+        def forward(self, x):
+            a = self.a(x)
+            b = self.b(a)
+            return nn.functional.elu(b).sum((2, 3)), nn.functional.elu(a), torch.cumsum(b, 1)[:, ::2]
+
+    torch.manual_seed(0)
+    model, x = Mixed(), torch.randn(2, 3, 9, 9)
+    compiled = svertka.compile(model)
+    with torch.no_grad():
+        for found, expected in zip(compiled(x), model(x), strict=True):
+            assert torch.allclose(found, expected, atol=1e-4)
+
+
 def test_several_threads_share_a_plan(pair):
     model, compiled, _ = pair
     batches = [torch.randn(3, 1, 28, 28) for _ in range(4)]

@@ -77,7 +77,7 @@ def test_dynamos_are_found_by_their_module():
     ]
     assert svertka.report(torch.compile(other, backend="svertka")) == []
     assert compiled(x).requires_grad
-    assert [part.reason for part in svertka.report(compiled)] == ["", "it needs gradients"]
+    assert [part.reason for part in svertka.report(compiled)] == ["", ""]  # a forward graph beside it
     with pytest.raises(svertka.SvertkaError, match="of type int"):
         svertka.report(3)
 

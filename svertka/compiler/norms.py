@@ -1,0 +1,97 @@
+"""Batch norm by the statistics of the batch, and its gradient.
+
+    forward    y = s·x + t,  s = γ / √(σ² + ε),  t = β − μ·s
+    backward   dx = a·dy + b·x + c,  a = γ·r,  b = −a·r·Σ dy·(x − μ)·r / n,  c = −a·Σ dy / n − b·μ,  r = 1 / √(σ² + ε)
+
+(Ioffe & Szegedy 2015). What is done number by number joins the formulas around it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from svertka.compiler.blocks import FxNode, only_user
+from svertka.compiler.formulas import Expression, is_formula, record_formula
+from svertka.compiler.recorder import NotRecordable
+from svertka.engine.moments import prepare_moments
+from svertka.kernels.elementwise import Formula
+
+if TYPE_CHECKING:
+    from svertka.compiler.lower import Lowering
+
+_X, _Y, _Z, _W = (("x", i) for i in range(4))
+_INVERSE = "div", ("number", 1.0)
+
+
+def forward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
+    """(y, mean, 1 / √(variance + ε), the new running mean and variance)."""
+    x, gamma, beta, running_mean, running_variance, training, momentum, eps = node.args
+    if not training:
+        raise NotRecordable("it uses given statistics")
+    x = _laid(low, x)
+    mean, variance = _sums(low, x)
+    count = x.shape[0] * math.prod(x.shape[2:])
+    inverse = _line(low, (*_INVERSE, ("sqrt", ("add", _X, ("number", eps)))), variance)
+    scale = inverse if gamma is None else _line(low, ("mul", _X, _Y), inverse, low.tensor(gamma))
+    shift = _line(low, ("neg", ("mul", _X, _Y)), mean, scale)
+    if beta is not None:
+        shift = _line(low, ("add", _X, _Y), shift, low.tensor(beta))
+    running: list[Tensor | None] = [None, None]
+    if running_mean is not None:
+        old = ("mul", _X, ("number", 1 - momentum))
+        unbiased = momentum * count / max(count - 1, 1)
+        running = [
+            _line(low, ("add", old, ("mul", _Y, ("number", momentum))), low.tensor(running_mean), mean),
+            _line(low, ("add", old, ("mul", _Y, ("number", unbiased))), low.tensor(running_variance), variance),
+        ]
+    y: Any = Expression(("add", ("mul", _X, _Y), _Z), [x, _wide(scale, x), _wide(shift, x)], tuple(x.shape))
+    user = only_user(node)
+    goes_on = user is not None and only_user(user) is not None and _joins(low, only_user(user))
+    y = y if goes_on else y.recorded(low)
+    return (y, mean, inverse, *running), "moments, elementwise", 0
+
+
+def _joins(low: Lowering, user: FxNode) -> bool:
+    return is_formula(user) and user not in low.apart
+
+
+def backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
+    """The gradients to (x, γ, β)."""
+    dy, x, gamma, _, _, mean, inverse, training, _, wanted = node.args
+    if not training:
+        raise NotRecordable("it uses given statistics")
+    x, dy, mean, inverse = _laid(low, x), _laid(low, dy), low.tensor(mean), low.tensor(inverse)
+    count = x.shape[0] * math.prod(x.shape[2:])
+    total, product = _sums(low, x, dy, mean)
+    d_gamma = _line(low, ("mul", _X, _Y), product, inverse)
+    a = inverse if gamma is None else _line(low, ("mul", _X, _Y), inverse, low.tensor(gamma))
+    b = _line(low, ("mul", ("number", -1 / count), ("mul", _X, ("mul", _Y, _Z))), a, inverse, d_gamma)
+    c = _line(low, ("sub", ("mul", ("number", -1 / count), ("mul", _X, _Y)), ("mul", _Z, _W)), a, total, b, mean)
+    formula = ("add", ("add", ("mul", _X, _Z), ("mul", _Y, _W)), ("x", 4))
+    dx = record_formula(low, formula, [dy, x, *(_wide(line, x) for line in (a, b, c))], x.shape) if wanted[0] else None
+    return (dx, d_gamma, total), "moments, elementwise", 0
+
+
+def _laid(low: Lowering, node: FxNode) -> Tensor:
+    x = low.tensor(node)
+    if x.dtype is not torch.float32:
+        raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
+    return x.contiguous() if x.ndim == 2 else low.with_neighbours(x)
+
+
+def _sums(low: Lowering, x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    runner = low.prepared(prepare_moments, bool(rest), x)
+    return runner(x, *rest)  # type: ignore[no-any-return]
+
+
+def _line(low: Lowering, formula: Formula, *lines: Tensor) -> Tensor:
+    """A formula of one number for each channel."""
+    return low.recorder.formula(formula, lines, torch.empty(lines[0].shape))
+
+
+def _wide(line: Tensor, x: Tensor) -> Tensor:
+    return line.view(-1, *(1 for _ in x.shape[2:]))

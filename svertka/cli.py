@@ -318,6 +318,26 @@ def export(
     deploy.write_onnx(model, _model_arguments(model_arg), size, classes, model_code, onnx, fixed_size, as_json)
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="A convolutional network as ONNX.")],
+    out: Annotated[Path | None, typer.Option(help="The folder for the model; by default one under runs/.")] = None,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="CxHxW", help="Where the file leaves the size open.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="FILE.txt", help="The classes' names, one on each line.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a network from ONNX and keep it as a model, once ONNX Runtime has computed the same.
+
+    A node that can't be read is named.
+    """
+    size = None if input_size is None else _sizes(input_size, 3, "--input", "3x224x224")
+    deploy.read_onnx(file, out, size, classes, as_json)
+
+
 app.command("filter")(pictures.filters)
 app.command()(lab.lab)
 app.command()(engine.doctor)

@@ -432,13 +432,20 @@ def create(name: str, channels: int, classes: int, **arguments: Any) -> nn.Modul
     Raises:
         DataError: naming the known models, the known arguments, or what is wrong with the file.
     """
-    factory = _factory_in_file(name) if ".py:" in name else MODELS.get(name)
+    factory = _factory_in_file(name) if ".py:" in name else _imported if name == "onnx" else MODELS.get(name)
     if factory is None:
         raise DataError(f"model {name!r} is unknown: choose one of {', '.join(MODELS)} or path/to/file.py:factory")
     model = factory(channels=channels, classes=classes, **_accepted(name, factory, arguments))
     if not isinstance(model, nn.Module):
         raise DataError(f"{name} gave an object of type {type(model).__name__}: it must return a torch.nn.Module")
     return model
+
+
+def _imported(channels: int, classes: int, size: Size, steps: Sequence[Any], output: str) -> nn.Module:
+    """What `svertka import` made of an ONNX file."""
+    from svertka.deploy.graph import build
+
+    return build(channels, classes, size=size, steps=steps, output=output)
 
 
 def _accepted(name: str, factory: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -280,6 +280,26 @@ def _compared(model: nn.Module, proto: Any, example: Tensor, open_axes: Mapping[
     return tried
 
 
+def compared_with_file(model: nn.Module, file: Path, size: Sequence[int], batch: int) -> Error:
+    """ONNX Runtime on the file beside the network that was read from it.
+
+    Raises:
+        SvertkaError: if they differ by more than rounding.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    x = torch.randn(batch or 2, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    except Exception as error:  # of its own classes
+        raise SvertkaError(f"ONNX Runtime can't compute {file}, so nothing was compared: {_reason(error)}") from error
+    with torch.no_grad():
+        return _error(tuple(x.shape), [torch.from_numpy(part) for part in found], _results(model(x)), _exact(model, x))
+
+
 def _shapes(shape: tuple[int, ...], open_axes: Mapping[int, str]) -> Iterator[tuple[int, ...]]:
     """The example's shape; another batch; sizes a little above and below it on each open axis."""
     yield shape

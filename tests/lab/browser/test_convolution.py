@@ -107,6 +107,14 @@ def test_a_number_can_be_changed_by_keyboard(opened: Open) -> None:
     assert outputs(page) == expected(changed)
 
 
+def test_enter_in_the_last_row_counts(opened: Open) -> None:
+    page = opened("convolution")
+    page.get_by_role("textbox", name="Input, 5, 1", exact=True).fill("9")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert outputs(page) == expected([*MATRIX[:4], [9, *MATRIX[4][1:]]])
+
+
 def test_play_and_steps(opened: Open) -> None:
     page = opened("convolution")
     page.get_by_role("button", name="One step on").click()

@@ -45,7 +45,7 @@ def test_five_paddings(opened: Open) -> None:
     page = opened("layers")
     settled(page)
     check_paddings(page, [1, 2, 3, 4, 5], 2, 2)
-    page.get_by_role("textbox", name="Input: Cyclic, 1, 5", exact=True).fill("9")
+    page.get_by_role("textbox", name="Input: Cyclic, 1, 7", exact=True).fill("9")
     page.keyboard.press("Enter")
     settled(page)
     check_paddings(page, [1, 2, 3, 4, 9], 2, 2)

@@ -5,7 +5,8 @@ What asks for gradients of gradients gets the gradient composed of torch's opera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from svertka.engine import (
 from svertka.engine.dispatch import unfit
 from svertka.engine.report import PORTABLE, Call, tally
 from svertka.engine.step import Saved, Step
+from svertka.window import Window
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,31 @@ class Gradient:
     Args:
         prepare: `prepare(operation, x, *tensors, **options)` gives a Step, or a string: why the kernels can't do it.
             Of the tensors it looks at shapes and strides alone.
-        automatic: the engine "auto" uses it, too, as it is faster than torch's wherever it was measured.
+        automatic: `automatic(operation, x)` tells whether the engine "auto" uses it, too: where it is faster than
+            torch's wherever that was measured.
     """
 
     prepare: Callable[..., Step | str]
-    automatic: bool = False
+    automatic: Callable[[Any, Tensor], bool] = lambda *_: False
+
+
+def _large(_: Any, x: Tensor) -> bool:
+    """Whether the work is more than the call, which takes some 25 µs longer than torch's."""
+    return x.numel() >= _LARGE
+
+
+def _large_and_regular(operation: Any, x: Tensor) -> bool:
+    """The same, but for adaptive pooling, of which torch is as fast."""
+    return x.numel() >= _LARGE and all(isinstance(window, Window) for window in operation.windows)
+
+
+def _large_unshared(operation: Any, x: Tensor) -> bool:
+    """The same of a layer with so many numbers to read in all windows; each has weights of its own."""
+    taps: int = math.prod(window.size for window in operation.windows)
+    return 8 * x[0].numel() * taps >= _LARGE
+
+
+_LARGE = 1 << 18  # numbers of x
 
 
 def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step | str:
@@ -50,22 +72,22 @@ def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step 
 GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
     spec.Convolution: Gradient(_convolution),
     spec.TransposedConvolution: Gradient(transposed_gradients.prepare_transposed_step),
-    spec.MaxPool: Gradient(pool_gradients.prepare_maximum),
-    spec.AveragePool: Gradient(pool_gradients.prepare_average),
-    spec.LpPool: Gradient(pool_gradients.prepare_norm),
-    spec.StochasticPool: Gradient(pool_gradients.prepare_stochastic),
-    spec.WeightedPool: Gradient(weighted_gradients.prepare_weighted),
-    spec.KMaxPool: Gradient(row_gradients.prepare_k_max_step),
-    spec.SegmentPool: Gradient(row_gradients.prepare_segments_step),
-    spec.Pad: Gradient(pool_gradients.prepare_padding),
-    spec.Unshared: Gradient(unshared_gradients.prepare_unshared_step),
+    spec.MaxPool: Gradient(pool_gradients.prepare_maximum, _large_and_regular),
+    spec.AveragePool: Gradient(pool_gradients.prepare_average, _large_and_regular),
+    spec.LpPool: Gradient(pool_gradients.prepare_norm, _large_and_regular),
+    spec.StochasticPool: Gradient(pool_gradients.prepare_stochastic, _large_and_regular),
+    spec.WeightedPool: Gradient(weighted_gradients.prepare_weighted, _large_and_regular),
+    spec.KMaxPool: Gradient(row_gradients.prepare_k_max_step, _large),
+    spec.SegmentPool: Gradient(row_gradients.prepare_segments_step, _large),
+    spec.Pad: Gradient(pool_gradients.prepare_padding, _large_and_regular),
+    spec.Unshared: Gradient(unshared_gradients.prepare_unshared_step, _large_unshared),
 }
 
 
-def automatic(operation: spec.Operation[Any]) -> bool:
+def automatic(operation: spec.Operation[Any], x: Tensor) -> bool:
     """Whether the engine "auto" lets the kernels do what needs gradients."""
     gradient = GRADIENTS.get(type(operation))
-    return gradient is not None and gradient.automatic
+    return gradient is not None and gradient.automatic(operation, x)
 
 
 def prepare(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
@@ -105,7 +127,7 @@ class _Function(torch.autograd.Function):
         does, dy, needs = ctx.does, gradients[0], ctx.needs_input_grad[2:]
         x, *rest = ctx.saved_tensors
         tensors, kept = rest[: len(needs) - 1], rest[len(needs) - 1 :]
-        reason = _unfit(does.operation, dy, tensors)
+        reason = _unfit(does.operation, dy)
         if not reason:
             return None, None, *does.step.backward(dy, Saved(needs, x, tensors, kept))
         if x is None:  # its numbers don't matter
@@ -114,13 +136,13 @@ class _Function(torch.autograd.Function):
         return None, None, *_by_torch(does, Saved(needs, x, tensors, kept), dy)
 
 
-def _unfit(operation: Any, dy: Tensor, tensors: Sequence[Tensor | None]) -> str:
+def _unfit(operation: Any, dy: Tensor) -> str:
     """Why the kernels can't give this gradient; "" if they can."""
     if torch.is_grad_enabled():
         return "it needs gradients of gradients"
     if not torch._C._has_storage(dy):
         return "gradients come in a batch"
-    return unfit(operation, dy, tensors)
+    return unfit(operation, dy, ())
 
 
 def _by_torch(does: _Differentiable, saved: Saved, dy: Tensor) -> list[Any]:

@@ -69,8 +69,8 @@ def use(name: str) -> None:
     """Chooses who computes.
 
     Args:
-        name: "auto": the kernels what they can, torch's operations the rest and what needs gradients; "portable":
-            torch's operations all; "kernels": the kernels, with gradients, and an error for what they can't.
+        name: "auto": the kernels what they can, torch's operations the rest and most of what needs gradients;
+            "portable": torch's operations all; "kernels": the kernels, with gradients, and errors for what they can't.
 
     Raises:
         SvertkaError: for another name.
@@ -97,7 +97,7 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     chosen = engine()
     reason = "the portable engine was asked for" if chosen == "portable" else unfit(operation, x, tensors)
     needed = not reason and torch.is_grad_enabled() and _needs_gradients(x, tensors)
-    if needed and chosen == "auto" and not _autograd().automatic(operation):
+    if needed and chosen == "auto" and not _autograd().automatic(operation, x):
         reason = "it needs gradients"
     if not reason:
         settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()

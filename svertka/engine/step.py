@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -13,11 +12,10 @@ from svertka import portable
 from svertka.engine.launch import not_recording
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """What is known of the forward step.
 
-    Args:
+    Attributes:
         needs: which of x and the tensors need gradients.
         x, tensors: as they were; x is None if the step is `linear`.
         kept: by `forward`.

@@ -48,7 +48,9 @@ def test_gradients_in_a_batch_are_torchs(x, pool):
 def test_each_kind_is_switched_on_by_itself(x, monkeypatch):
     for automatic, path in ((False, "portable"), (True, "kernel")):
         for kind, gradient in list(autograd.GRADIENTS.items()):
-            monkeypatch.setitem(autograd.GRADIENTS, kind, autograd.Gradient(gradient.prepare, automatic))
+            monkeypatch.setitem(
+                autograd.GRADIENTS, kind, autograd.Gradient(gradient.prepare, lambda *_, a=automatic: a)
+            )
         assert reasons(lambda: functional.max_pool2d(x, 2))[0][0] == path
 
 
@@ -59,3 +61,13 @@ def test_indices_have_no_gradient(x):
         assert not places.requires_grad
         y.sum().backward()
     assert x.grad.sum() == y.numel()
+
+
+@pytest.mark.parametrize("last", (False, True))
+def test_what_is_large_trains_on_kernels(last):
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    for size, path in ((8, "portable"), (96, "kernel")):
+        x = torch.randn(2, 32, size, size).contiguous(memory_format=memory_format).requires_grad_()
+        for pool in (functional.max_pool2d, functional.avg_pool2d):
+            assert reasons(lambda pool=pool, x=x: pool(x, 2))[0][0] == path
+        assert reasons(lambda x=x: functional.adaptive_max_pool2d(x, 3))[0][0] == "portable"

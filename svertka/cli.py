@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from svertka.commands import deploy, engine, explain, lab, pictures, profile
+from svertka.commands import deploy, engine, explain, inspect, lab, pictures, profile
 from svertka.errors import DataError, SvertkaError
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ def train(
     device: Annotated[str | None, _machine(help="cpu by default.")] = None,
     threads: Threads = None,
     workers: Workers = None,
+    report: Annotated[
+        bool, _machine("--report/--no-report", help="End with report.html in the run's folder: what was learnt.")
+    ] = True,
 ) -> None:
     """Train a network on DATA and keep it in a run folder.
 
@@ -116,7 +119,7 @@ def train(
     share of every batch, to the same weights but for rounding.
     """
     options = locals()
-    for name in ("model_arg", "out", "resume", "overwrite", "save_every", "workers"):
+    for name in ("model_arg", "out", "resume", "overwrite", "save_every", "workers", "report"):
         del options[name]
     given = {name: value for name, value in options.items() if value is not None}
     if size is not None:
@@ -139,6 +142,8 @@ def train(
             team=team,
         )
         _show_outcome(console, outcome)
+    if report and team.leads and not outcome.finished_before:
+        _report(console, outcome, workers)
 
 
 @app.command()
@@ -340,6 +345,8 @@ def import_(
 
 app.command("filter")(pictures.filters)
 app.command()(lab.lab)
+app.command()(inspect.inspect)
+app.command()(inspect.report)
 app.command()(engine.doctor)
 app.add_typer(engine.cache_app, name="cache")
 
@@ -458,6 +465,20 @@ def _show_outcome(console: "Console", outcome: "Outcome") -> None:
     console.print(f"\nThe model of epoch {outcome.epoch} is in {folder}/model.safetensors. Next:", soft_wrap=True)
     code = f" --model-code {outcome.settings.model}" if ".py:" in outcome.settings.model else ""
     console.print(f"  svertka predict {shlex.quote(str(folder))} PICTURE…{code}", soft_wrap=True)
+
+
+def _report(console: "Console", outcome: "Outcome", workers: int | None) -> None:
+    """Make report.html; whatever keeps it from being made is told, and the run is none the worse."""
+    from svertka.vision.modelfile import is_code
+    from svertka.vision.report.runs import of_run, read_run
+
+    code = outcome.settings.model if is_code(outcome.settings.model) else None
+    try:
+        path = of_run(read_run(outcome.folder, code, workers, outcome), console, workers)
+    except (SvertkaError, OSError) as error:
+        _say(f"the report was left out: {_sentence(error)}")
+    else:
+        console.print(f"What it has learnt is in {path}", soft_wrap=True)
 
 
 def _network(

@@ -75,7 +75,8 @@ def test_train_tells_the_outcome_and_the_next_command(run: Callable[..., Result]
         "--size", "8x8", "--channels", 1, "--fit", "stretch", "--early-stopping", 5, "--threads", 1, "--out", out,
     )  # fmt: skip
     assert (result.code, result.err) == (0, "")
-    for part in ("      2/2", "test: ", "Confusion", "Worst mistakes", f"svertka predict '{out}' PICTURE"):
+    parts = ("      2/2", "test: ", "Confusion", "Worst mistakes", f"svertka predict '{out}' PICTURE", "report.html")
+    for part in parts:
         assert part in result.out, part
     settings = json.loads((out / "config.json").read_text())["settings"]
     assert settings["model_arguments"] == {"width": 3} and settings["fit"] == "stretch"
@@ -122,7 +123,8 @@ def test_pictures_that_cannot_be_read_are_named_and_counted(
 
 
 def test_models_of_ones_own_run_only_when_named(run: Callable[..., Result], tmp_path: Path) -> None:
-    run("train", "--model", TINY, "--epochs", 1, "--batch-size", 500, "--threads", 1, "--out", tmp_path)
+    run("train", "--model", TINY, "--epochs", 1, "--batch-size", 500, "--threads", 1, "--out", tmp_path, "--no-report")
+    assert not (tmp_path / "report.html").exists()
     refused = run("evaluate", tmp_path, "digits")
     assert refused.code == 2 and f"--model-code {TINY}" in refused.err
     assert run("evaluate", tmp_path, "digits", "--model-code", TINY).code == 0
@@ -146,6 +148,8 @@ BAD = {
     "resume without a folder": (["train", "--resume"], "add --out FOLDER"),
     "no run": (["evaluate", "nowhere", "digits"], "there is no model at nowhere"),
     "no run to predict": (["predict", "nowhere", "x.png"], "there is no model at nowhere"),
+    "no run to inspect": (["inspect", "nowhere", "x.png"], "there is no model at nowhere"),
+    "no run to report": (["report", "nowhere"], "nowhere is no run folder"),
     "an input": (["summary", "lenet", "--input", "28x28"], "--input 28x28 is no size: write it like 3x224x224"),
     "no input": (["summary", "lenet"], "add --input"),
     "a choice": (["train", "--optimizer", "adam"], "adam"),
@@ -165,6 +169,39 @@ def test_bad_input_is_a_sentence_and_exit_code_2(
     if "Usage" not in result.err:
         assert result.err.startswith("svertka: ") and result.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_without_the_extra_training_ends_well_and_says_what_to_install(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("train", "--model", "linear", "--epochs", 1, "--threads", 1, "--out", tmp_path)
+    assert result.code == 0 and (tmp_path / "model.safetensors").exists() and not (tmp_path / "report.html").exists()
+    assert result.err == (
+        "svertka: the report was left out: the report needs matplotlib, which is not installed: "
+        "pip install 'svertka[inspect]'.\n"
+    )
+
+
+def test_inspect_shows_pictures_and_names_those_it_cannot_read(
+    run: Callable[..., Result], trained: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    some, out = sorted(pictures.rglob("*.png"))[:2], tmp_path / "page.html"
+    result = run("inspect", trained, *some, tmp_path / "bad.png", "--class", "7", "--data", "digits", "--out", out)
+    text = out.read_text()
+    assert result.code == 0 and f"The page is {out}" in result.out and "bad.png is not a picture" in result.err
+    assert all(picture.name in text for picture in some) and "what excites its units" in text
+    assert "the template of each class" in text and "bad.png is not a picture" in text
+
+
+def test_report_makes_it_anew_and_compares(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:
+    assert run("report", trained, "--workers", 0).code == 0
+    assert "the template of each class" in (trained / "report.html").read_text()
+    result = run("report", trained, trained, "--workers", 0, "--out", tmp_path / "both.html")
+    assert result.code == 0 and "2 runs beside each other" in (tmp_path / "both.html").read_text()
 
 
 def test_files_of_the_system_are_told_in_a_sentence(run: Callable[..., Result], tmp_path: Path) -> None:

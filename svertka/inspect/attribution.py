@@ -78,7 +78,7 @@ class Sanity:
 
 
 def occlusion(model: nn.Module, picture: Tensor, target: int, side: int | None = None) -> Attribution:
-    """How much the class's log-probability falls where a square is covered with the picture's mean colour.
+    """How much the class's log-probability falls where a square is covered with the picture's own ground.
 
     Args:
         model: that gives scores [N, classes].
@@ -91,7 +91,7 @@ def occlusion(model: nn.Module, picture: Tensor, target: int, side: int | None =
     height, width = picture.shape[1:]
     side = side or max(1, round(min(height, width) / 5))
     side, step = min(side, height, width), max(1, side // 3)
-    blank = picture.mean(dim=(1, 2), keepdim=True).expand_as(picture)[None]
+    blank = _blank(picture)
     with _quiet(), torch.no_grad():
         found = captum.Occlusion(lambda x: own(x).log_softmax(1)).attribute(
             picture[None],
@@ -106,7 +106,7 @@ def occlusion(model: nn.Module, picture: Tensor, target: int, side: int | None =
 
 
 def integrated_gradients(model: nn.Module, picture: Tensor, target: int, steps: int = _STEPS) -> Attribution:
-    """The score's gradients, summed along the way from a blank picture (the mean colour of the data) to this one.
+    """The score's gradients, summed along the way from a blank picture, all of it this one's ground.
 
     Args:
         model, picture, target: as in `occlusion`.
@@ -116,7 +116,12 @@ def integrated_gradients(model: nn.Module, picture: Tensor, target: int, steps: 
     own = _scorer(model, picture, target)
     with _quiet():
         found, gap = captum.IntegratedGradients(own).attribute(
-            picture[None], target=target, n_steps=steps, return_convergence_delta=True, internal_batch_size=_AT_ONCE
+            picture[None],
+            _blank(picture),
+            target=target,
+            n_steps=steps,
+            return_convergence_delta=True,
+            internal_batch_size=_AT_ONCE,
         )
     with torch.no_grad():
         score = float(own(picture[None])[0, target])
@@ -194,6 +199,11 @@ def _scorer(model: nn.Module, picture: Tensor, target: int) -> nn.Module:
     if not 0 <= target < scores.shape[1]:
         raise GeometryError(f"the model has the classes 0 to {scores.shape[1] - 1}, not {target}: choose one of them")
     return own
+
+
+def _blank(picture: Tensor) -> Tensor:
+    """[1, C, h, w] of the picture's ground, the median of each channel: it hides an object and adds nothing new."""
+    return picture.flatten(1).median(dim=1).values[None, :, None, None].expand(1, *picture.shape)
 
 
 def _last_maps(model: nn.Module, picture: Tensor) -> str:

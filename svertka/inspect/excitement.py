@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from svertka.errors import DataError
-from svertka.inspect.recording import Layer, batches_of, before_nonlinearities, layers, private, record
+from svertka.inspect.recording import Layer, batches_of, before_nonlinearities, layers, named, private, record
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,7 +24,7 @@ class Excitement:
     Args:
         layer: which one.
         values: float32 [units, k]: the largest excitations, falling.
-        pictures: int64 [units, k]: the pictures they are of, by their places in the stream, from 0.
+        pictures: int64 [units, k]: the pictures they are of: the batches' indices, or else counted from 0.
         places: int64 [units, k, axes]: where in the map; without axes in a dense layer.
         mean, std: float64 [units]: of the excitations by all pictures.
         count: how many pictures there were.
@@ -84,26 +84,32 @@ def exciting(
         DataError: if there are no pictures.
     """
     own, tallies = private(model), dict[Layer, _Tally]()
-
-    def add(layer: Layer, output: Tensor) -> None:
-        tallies[layer].add(output)
-
     with torch.no_grad():
-        for batch in progress(batches_of(pictures)):
+        for images, numbers in progress(batches_of(pictures)):
             if not tallies:
-                found = layers(model, tuple(batch.shape[1:]))
-                chosen = before_nonlinearities(found) if wanted is None else _chosen(found, wanted)
-                tallies.update({layer: _Tally(layer, most, (against or {}).get(layer.name, {})) for layer in chosen})
-            record(own, batch, list(tallies), add)
+                found = layers(model, tuple(images.shape[1:]))
+                chosen = before_nonlinearities(found) if wanted is None else [named(found, name) for name in wanted]
+                tallies.update({layer: _Tally(layer, most, (against or {}).get(layer.title, {})) for layer in chosen})
+            outputs = record(own, images, list(tallies), lambda _, output: _Peaks.of(output))
+            for layer, peaks in outputs.items():
+                tallies[layer].add(peaks, numbers)
     if not tallies:
         raise DataError("there are no pictures to excite the network with: give some")
     return tuple(tally.result() for tally in tallies.values())
 
 
-def _chosen(found: Sequence[Layer], wanted: Sequence[str]) -> tuple[Layer, ...]:
-    from svertka.inspect.recording import named
+@dataclass(frozen=True, eq=False)
+class _Peaks:
+    """The largest value of each unit's map on each picture, and where it is: both [units, N]."""
 
-    return tuple(named(found, name) for name in wanted)
+    values: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, output: Tensor) -> _Peaks:
+        maps = output.detach().float().cpu()
+        values, places = (maps.flatten(2) if maps.ndim > 2 else maps[:, :, None]).max(2)
+        return cls(values.T, places.T)
 
 
 class _Tally:
@@ -118,20 +124,16 @@ class _Tally:
         self.mean, self.squares = torch.zeros(units, dtype=torch.float64), torch.zeros(units, dtype=torch.float64)
         self.below = dict.fromkeys(against, 0)
 
-    def add(self, output: Tensor) -> None:
-        """Takes in [N, units, *size]."""
-        flat = output.detach().float().cpu().flatten(2) if self.axes else output.detach().float().cpu()[:, :, None]
-        values, places = flat.max(dim=2)
-        values, places = values.T, places.T
+    def add(self, peaks: _Peaks, numbers: Tensor) -> None:
+        """Takes in a batch, whose pictures have these numbers."""
         for unit, value in self.against.items():
-            self.below[unit] += int((values[unit] < value).sum())
-        self._count(values.double())
-        numbers = torch.arange(self.count - values.shape[1], self.count).expand_as(values)
-        merged = torch.cat([self.values, values], 1)
-        order = merged.sort(dim=1, descending=True, stable=True).indices[:, : self.most]
-        self.values = merged.gather(1, order)
-        self.pictures = torch.cat([self.pictures, numbers], 1).gather(1, order)
-        self.places = torch.cat([self.places, places], 1).gather(1, order)
+            self.below[unit] += int((peaks.values[unit] < value).sum())
+        self._count(peaks.values.double())
+        values = torch.cat([self.values, peaks.values], 1)
+        order = values.sort(dim=1, descending=True, stable=True).indices[:, : self.most]
+        pictures = torch.cat([self.pictures, numbers.expand_as(peaks.values)], 1)
+        places = torch.cat([self.places, peaks.places], 1)
+        self.values, self.pictures, self.places = (every.gather(1, order) for every in (values, pictures, places))
 
     def _count(self, values: Tensor) -> None:
         """Mean and sum of squared distances from it, batch by batch (Chan et al. 1979)."""

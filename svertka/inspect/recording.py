@@ -173,10 +173,18 @@ def record(
     return recorder.kept
 
 
-def batches_of(pictures: Any) -> Iterator[Tensor]:
-    """The tensors [N, C, *size] of what gives batches: tensors, or batches of `svertka.vision`; a tensor is one."""
+def batches_of(pictures: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """(pictures [N, C, *size], their numbers [N]) of what gives batches: tensors, or batches of `svertka.vision`.
+
+    A tensor is one batch. Numbers are the batch's indices if it has some, else counted from 0.
+    """
+    count = 0
     for batch in [pictures] if isinstance(pictures, Tensor) else pictures:
-        yield getattr(batch, "images", batch)
+        if isinstance(batch, Tensor):
+            yield batch, torch.arange(count, count + len(batch))
+            count += len(batch)
+        else:
+            yield batch.images, batch.indices
 
 
 def _role(kind: str, module: nn.Module | None) -> str:

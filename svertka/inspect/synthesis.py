@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from svertka.errors import GeometryError
 from svertka.inspect.recording import Layer, layers, named, private, record
-from svertka.vision.pictures import Preprocessing
+
+if TYPE_CHECKING:
+    from svertka.vision.pictures import Preprocessing
 
 _SMOOTH = 1.75  # at 1 all frequencies move alike; above it the low ones move first, and shapes win over patterns
 _RATE = 0.05

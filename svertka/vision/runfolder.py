@@ -4,6 +4,7 @@ model.safetensors   the trained model, enough to predict: of the last epoch, or 
 config.json         the settings, the fingerprint of the data, the versions
 metrics.jsonl       a line for each finished epoch
 checkpoint          where training stands
+report.html         what was learnt, made at the end
 """
 
 import json
@@ -24,7 +25,8 @@ from svertka.vision.settings import Settings, code_digest, fingerprint
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
-_FILES = (CHECKPOINT_FILE, CONFIG_FILE, MODEL_FILE, METRICS_FILE)  # the checkpoint is the first to go
+REPORT_FILE = "report.html"
+_FILES = (CHECKPOINT_FILE, CONFIG_FILE, MODEL_FILE, METRICS_FILE, REPORT_FILE)  # the checkpoint is the first to go
 
 
 def check_folder(out: Path | None, resume: bool, overwrite: bool) -> None:

@@ -1,7 +1,9 @@
 """What decides a trained network's weights: one frozen record, filled from what the user gave and from a recipe."""
 
 import hashlib
+import json
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -206,6 +208,24 @@ def refuse_other_data(found: Mapping[str, Any], before: Mapping[str, Any], data:
 def option(name: str) -> str:
     """The command-line option of a setting."""
     return "--model-arg" if name == "model_arguments" else "--" + name.replace("_", "-")
+
+
+def command(settings: Settings) -> str:
+    """The command that trains with these settings: all that is not a switch left off is written out."""
+    words = ["svertka", "train", shlex.quote(settings.data)]
+    for name, value in settings.to_dict().items():
+        flag = option(name)
+        if name == "data" or (value is False and name not in ("flip",)):
+            continue
+        if name == "model_arguments":
+            words += [f"{flag} {shlex.quote(f'{key}={json.dumps(one)}')}" for key, one in value.items()]
+        elif isinstance(value, bool):
+            words.append(flag if value else "--no-flip")
+        elif name == "early_stopping" and not value:
+            continue
+        else:
+            words.append(f"{flag} {shlex.quote('x'.join(map(str, value)) if isinstance(value, list) else str(value))}")
+    return " ".join(words)
 
 
 def _written(value: Any) -> str:

@@ -89,22 +89,27 @@ def mistakes(found: Sequence[MistakenPicture], columns: int = 2) -> Figure:
     """
     side, gap, card = 104, 8, 446
     rows = -(-len(found) // columns)
-    step = side + 50
-    sheet = Sheet(columns * card, _TOP + rows * step, "The worst mistakes")
+    step = side + 58
+    sheet = Sheet(columns * card, _TOP + rows * step, "What speaks for the answer, and what for the true class")
     for i, one in enumerate(found):
         x, y = i % columns * card, _TOP + i // columns * step
         told = f"{short(one.true, 16)} taken for {short(one.answer, 16)}, {100 * one.confidence:.0f} %"
         sheet.text(x, y + 8, told, TEXT, bold=True)
         panels = (
-            (pixels_of(one.picture), short(one.name, 18)),
+            (pixels_of(one.picture), _end(one.name, 18)),
             (overlaid(one.picture, one.for_answer.map), f"for {short(one.answer, 13)}"),
             (overlaid(one.picture, one.for_true.map), f"for {short(one.true, 13)}"),
         )
         for column, (pixels, caption) in enumerate(panels):
             left = x + column * (side + gap + 20)
-            _fit(sheet, pixels, left, y + 20, side)
-            sheet.text(left, y + side + 29, caption, SMALL, "faint")
+            _fit(sheet, pixels, left, y + 24, side)
+            sheet.text(left, y + side + 34, caption, SMALL, "faint")
     return sheet.figure
+
+
+def _end(name: str, most: int) -> str:
+    """The name, or its end: folders stand first."""
+    return name if len(name) <= most else "…" + name[1 - most :]
 
 
 def _fit(sheet: Sheet, pixels: Array, x: float, y: float, side: float = _SIDE) -> None:

@@ -37,7 +37,7 @@ _LABEL = 190  # width of what names a row
 def filters(bank: Filters, most: int = 64) -> Figure:
     """Filters as tiles: of pixels one each, as colours or signed; else a table, outputs in rows, inputs in columns.
 
-    A table shows the strongest 16 outputs (and inputs); connections that a grouped convolution lacks stay empty.
+    A table shows the strongest 8 outputs on at most 16 inputs; connections that a grouped convolution lacks stay empty.
 
     Args:
         bank: of `svertka.inspect.filters`.
@@ -81,8 +81,8 @@ def feature_maps(
     chosen = [every[i] for i in (evenly(len(every), 4) if stages is None else stages)]
     side, gap, room = 68, 6, 30
     heights = [max(len(stage), 2) * (side + gap) + room for stage in chosen]
-    sheet = Sheet(_LABEL + 80 + channels * (side + gap), _TOP + sum(heights), title or "From layer to layer")
-    y: float = _TOP
+    sheet = Sheet(_LABEL + 80 + channels * (side + gap), _TOP + 6 + sum(heights), title or "From layer to layer")
+    y: float = _TOP + 6
     for stage, height in zip(chosen, heights, strict=True):
         _stage(sheet, stage, picture, y, side, gap, channels)
         y += height
@@ -178,16 +178,21 @@ def _stage(
         ky, kx = tall / height, wide / width
         sheet.box(left * kx, top * ky + y, (right - left + 1) * kx, (bottom - top + 1) * ky, "warning", thick=2)
     for column, channel in enumerate(order):
-        sheet.text(start + column * (side + gap) + side / 2, y - 9, str(channel), SMALL, "faint", "center")
-    normed = any(maps.layer.role == "norm" for maps in stage)
+        sheet.text(start + column * (side + gap) + side / 2, y - 11, str(channel), SMALL, "faint", "center")
+
+    def shown(maps: LayerMaps) -> Sequence[LayerMaps]:
+        """The steps on one scale: what stands before a norm has its own."""
+        norm = next((i for i, step in enumerate(stage) if step.layer.role == "norm"), 0)
+        return stage[:norm] if maps in stage[:norm] else stage[norm:]
+
     for row, maps in enumerate(stage):
         above = y + row * (side + gap)
         sheet.text(start - 12, above + side / 2 - 9, maps.layer.kind, TEXT, anchor="right", bold=True)
         sheet.text(start - 12, above + side / 2 + 9, _sizes(maps), SMALL, "faint", "right")
         for column, channel in enumerate(order):
             # After a nonlinearity small values are of interest: what is cut off before it may be deeper than the scale.
-            scaled = maps if normed and maps.layer.role == "convolution" else last
-            scale = float(np.abs(scaled.values[channel]).max()) or float(np.abs(maps.values[channel]).max())
+            deepest = max(float(np.abs(step.values[channel]).max()) for step in stage if step in shown(maps))
+            scale = max(float(np.abs(shown(maps)[-1].values[channel]).max()), 0.35 * deepest)
             values = maps.values[channel].reshape(maps.values.shape[1], -1)
             sheet.picture(signed(values, scale), start + column * (side + gap), above, side, side)
 
@@ -233,13 +238,13 @@ def scale_bar(sheet: Sheet, x: float, y: float, scale: float) -> None:
 def _table(bank: Filters, size: str) -> Figure:
     """Outputs in rows, inputs in columns."""
     count, share, height, width = bank.weight.shape
-    rows = bank.strongest(16)
+    rows = bank.strongest(8)
     if bank.groups > 1:  # of each group alike many, so that the blocks are seen
         rows = np.array(evenly(count, 16))
     seen = sorted({i for output in rows for i in bank.inputs_of(int(output))})
     columns = [seen[i] for i in evenly(len(seen), 16)]
     side, gap, left = min(46, (WIDTH - 60) // max(len(columns), 1) - 4), 4, 54
-    top = _TOP + 24
+    top = _TOP + 26
     tall = side * height / width
     what = f"{count} filters {size} on {share * bank.groups} channels"
     groups = f" in {bank.groups} groups" if bank.groups > 1 else ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from svertka.errors import DataError
 from svertka.explain.draw.style import FONT, LIGHT, MINUS
@@ -36,6 +37,7 @@ _POINTS = 72 / DPI
 _RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "svertka",
+    "image.composite_image": False,
     "font.family": ["DejaVu Sans"],
     "axes.edgecolor": LIGHT["line"],
     "axes.labelcolor": LIGHT["faint"],
@@ -67,7 +69,7 @@ class Sheet:
     def picture(self, pixels: Array, x: float, y: float, width: float, height: float) -> None:
         """uint8 [h, w, 3 or 4] or [h, w] in a rectangle, each pixel a sharp square."""
         with self.matplotlib.rc_context(_RC):
-            rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2)
+            rgb = _as_large_as_seen(pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, 2), height, width)
             extent = (x, x + width, y + height, y)
             self.paper.imshow(rgb, extent=extent, interpolation="none", aspect="auto", zorder=1)
         self.paper.set(xlim=(0, self.width), ylim=(self.height, 0))
@@ -202,6 +204,14 @@ def mosaic(tiles: Sequence[Array], columns: int, gap: int = 1) -> Array:
 def short(text: str, most: int) -> str:
     """The text, or its beginning and an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _as_large_as_seen(pixels: Array, height: float, width: float) -> Array:
+    """Scaled down if there are twice as many pixels as are drawn: figures stay small."""
+    if pixels.shape[0] <= 2 * height and pixels.shape[1] <= 2 * width:
+        return pixels
+    size = (max(1, round(1.25 * width)), max(1, round(1.25 * height)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def _rgb(name: str) -> Array:

@@ -27,7 +27,7 @@ def equivariance(found: Equivariance, most: int = 16) -> Figure:
     """
     rows = _different(found.layers)
     rows = [rows[i] for i in evenly(len(rows), most)]
-    left, cell, high, gap = 270, 48, 26, 26
+    left, cell, high, gap = 312, 46, 26, 22
     count = len(found.shifts)
     starts = [left, left + count * cell + gap, left + 2 * (count * cell + gap)]
     width, top = starts[2] + 2 * 66, _TOP + 44
@@ -42,7 +42,7 @@ def equivariance(found: Equivariance, most: int = 16) -> Figure:
         sheet.text(starts[2] + (i + 0.5) * 66, _TOP + 26, word, SMALL, "ink", "center", bold=True)
     for number, row in enumerate(rows):
         y = top + number * high
-        sheet.text(0, y + high / 2, short(row.layer.title, 27), SMALL)
+        sheet.text(0, y + high / 2, short(row.layer.title, 25), SMALL)
         sheet.text(left - 10, y + high / 2, _words(row), SMALL, "faint", "right")
         for start, values in zip(starts[:2], (row.shift, row.inside), strict=True):
             for i, value in enumerate(values):

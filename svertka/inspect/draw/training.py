@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from svertka.explain.draw.style import LIGHT
-from svertka.inspect.draw.looks import HEADING, LINES, SMALL, TEXT, WIDTH, Sheet, short
+from svertka.inspect.draw.looks import HEADING, LINES, SMALL, TEXT, WIDTH, Sheet, short, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from svertka.vision.metrics import Evaluation
 
 _TOP = HEADING + 24
-_MOST = 40  # classes whose counts can be written
+_MOST = 30  # classes whose counts can be written
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -33,11 +35,12 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             _plot(axes, history, what, times, several, LIGHT[LINES[number % len(LINES)]])
     for axes in charts:
         axes.set_xlabel("epoch")
+        _cut_off(axes)
         longest = max(len(history) for history in runs.values())
         axes.set_xlim(0.5 if longest < 2 else 1 - 0.02 * longest, longest * 1.02 + 0.02)
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     y = height - 14 - (20 * len(runs) if several else 0)
-    sheet.text(56, y, "dashed: training (with augmentation and dropout); solid: validation", SMALL, "faint")
+    sheet.text(56, y, "dashed: training, with augmentation and dropout; solid: validation", SMALL, "faint")
     for number, name in enumerate(runs if several else ()):
         at = y + 20 * (number + 1)
         sheet.box(56, at - 2, 22, 4, fill=LINES[number % len(LINES)])
@@ -57,11 +60,28 @@ def confusion(evaluation: Evaluation) -> Figure:
     for i, name in enumerate(classes if written else ()):
         sheet.text(left - 10, top + (i + 0.5) * cell, short(name, 21), SMALL, "ink", "right")
         _column_name(sheet, left + (i + 0.5) * cell, top, name, n)
-    for i, row in enumerate(counts.tolist()):
-        for j, count in enumerate(row):
-            _count(sheet, left + j * cell, top + i * cell, cell, count, count / max(sum(row), 1), i == j, written)
+    if written:
+        for i, row in enumerate(counts.tolist()):
+            for j, count in enumerate(row):
+                _count(sheet, left + j * cell, top + i * cell, cell, count, count / max(sum(row), 1), i == j)
+    else:
+        shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+        sheet.picture(signed(np.where(np.eye(n) > 0, -shares, shares), 1.0), left, top, n * cell, n * cell)
     sheet.box(left, top, n * cell, n * cell, "line", thick=1)
     return sheet.figure
+
+
+def _cut_off(axes: Axes) -> None:
+    """Let single values that are far above all others leave the frame, so that the rest is seen."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
+    finite = values[np.isfinite(values)]
+    most = 4 * float(np.quantile(finite, 0.75)) if len(finite) else 0.0
+    if len(finite) and finite.max() > most > 0:
+        axes.set_ylim(top=most)
+        axes.annotate(
+            f"up to {finite.max():.3g}", (0.5, 1.0), (0, -4), xycoords="axes fraction", textcoords="offset points",
+            ha="center", va="top", fontsize=8, color=LIGHT["faint"],
+        )  # fmt: skip
 
 
 def _plot(axes: Axes, history: Sequence[Mapping[str, Any]], what: str, times: int, several: bool, colour: str) -> None:
@@ -84,15 +104,12 @@ def _column_name(sheet: Sheet, x: float, top: float, name: str, n: int) -> None:
     text.set(rotation=90, va="bottom")
 
 
-def _count(sheet: Sheet, x: float, y: float, cell: float, count: int, share: float, right: bool, written: bool) -> None:
+def _count(sheet: Sheet, x: float, y: float, cell: float, count: int, share: float, right: bool) -> None:
     middle = x + cell / 2, y + cell / 2
     if not count:
-        if written:
-            sheet.text(*middle, "·", SMALL, "line", "center")
+        sheet.text(*middle, "·", SMALL, "line", "center")
         return
     strength = 0.85 * share if right else min(1.0, 0.12 + 2.2 * share)
-    pad = 1 if written else 0
-    sheet.box(x + pad, y + pad, cell - 2 * pad, cell - 2 * pad, fill="current" if right else "warning", alpha=strength)
-    if written:
-        size = TEXT if cell >= 44 else SMALL if cell >= 26 else 8
-        sheet.text(*middle, str(count), size, "on-current" if strength > 0.55 else "ink", "center")
+    sheet.box(x + 1, y + 1, cell - 2, cell - 2, fill="current" if right else "warning", alpha=strength)
+    size = TEXT if cell >= 44 else SMALL if cell >= 26 else 8
+    sheet.text(*middle, str(count), size, "on-current" if strength > 0.55 else "ink", "center")

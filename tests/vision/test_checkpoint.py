@@ -108,7 +108,8 @@ def test_killed_at_every_write(
 
 
 def _start(out: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "svertka.cli", "train", "digits", "--model", TINY, "--out", str(out), *options]
+    command = [sys.executable, "-m", "svertka.cli", "train", "digits", "--no-report"]
+    command += ["--model", TINY, "--out", str(out), *options]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

@@ -203,7 +203,7 @@ def _stopped_at(given: dict[str, Any], out: Path, step: int) -> None:
 
 def _ended(size: int, *arguments: str) -> tuple[list[int | None], list[str]]:
     """The exit codes of svertka in a team and the lines that they wrote to stderr."""
-    ended = Together(size, command, "train", *arguments, *OPTIONS).end()
+    ended = Together(size, command, "train", "--no-report", *arguments, *OPTIONS).end()
     return [one.code for one in ended], [line for one in ended for line in one.err.splitlines()]
 
 

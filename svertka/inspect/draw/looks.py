@@ -141,7 +141,7 @@ def svg(figure: Figure) -> str:
         text = text.replace(LIGHT[name], f"var(--{name})")
     width, height = (round(side * DPI) for side in figure.get_size_inches())
     opening = re.sub(r' (width|height)="[^"]*"', "", text[: text.index(">")])
-    text = f'{opening} width="{width}" height="{height}"{text[text.index(">") :]}'
+    text = f'{opening} width="{width}" height="{height}" style="min-width:{min(width, 640)}px"{text[text.index(">") :]}'
     text = text.replace("'DejaVu Sans'", FONT.replace('"', "'")).replace(
         'xmlns:xlink="http://www.w3.org/1999/xlink"', ""
     )

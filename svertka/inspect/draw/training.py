@@ -40,7 +40,10 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         axes.set_xlim(0.5 if longest < 2 else 1 - 0.02 * longest, longest * 1.02 + 0.02)
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     y = height - 14 - (20 * len(runs) if several else 0)
-    sheet.text(56, y, "dashed: training, with augmentation and dropout; solid: validation", SMALL, "faint")
+    lines = "dashed: training, with augmentation and dropout; solid: validation"
+    if several:
+        lines = "validation pictures; dashed: training, where there are none"
+    sheet.text(56, y, lines, SMALL, "faint")
     for number, name in enumerate(runs if several else ()):
         at = y + 20 * (number + 1)
         sheet.box(56, at - 2, 22, 4, fill=LINES[number % len(LINES)])

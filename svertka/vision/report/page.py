@@ -114,5 +114,6 @@ _CSS = (
     "white-space:pre-wrap;overflow-wrap:anywhere}summary{cursor:pointer;color:var(--current);margin:8px 0}"
     "@media print{.svertka{" + _LIGHT + "}body{font-size:11pt}nav{display:none}main{max-width:none;padding:0}"
     "figure,tr,.facts div{break-inside:avoid}h2{break-after:avoid}figure{overflow:visible}"
+    "figure svg{min-width:0!important}"
     "details>*{display:block}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"
 )

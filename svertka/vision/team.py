@@ -10,6 +10,9 @@ without a word. One that vanishes (killed, its link cut) is noticed there, too, 
 
 import json
 import os
+import re
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +23,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save as bytes_of
+from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from svertka.errors import DataError, SvertkaError
@@ -223,7 +227,8 @@ def gathered(say: Callable[[Exception], None]) -> Iterator[Team]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     try:
-        store, *_ = next(rendezvous("env://", timeout=patience))
+        common, *_ = next(rendezvous("env://", timeout=patience))
+        store = PrefixStore(_agreed_word(common, rank, size, patience.total_seconds()), common)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except (RuntimeError, ValueError) as error:
@@ -232,9 +237,6 @@ def gathered(say: Callable[[Exception], None]) -> Iterator[Team]:
             " their machines reach each other"
         ) from error
     try:
-        if team.leads:
-            store.set(_CLAIMED, "0")
-        team.highest(0)
         yield team
         team.highest(0)  # nobody leaves before all are done
     except Exception as error:
@@ -247,6 +249,33 @@ def gathered(say: Callable[[Exception], None]) -> Iterator[Team]:
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _agreed_word(store: Any, rank: int, size: int, patience: float) -> str:
+    """A word that these processes, and no earlier ones, agree on; RuntimeError if one of them does not come.
+
+    torchrun keeps one store for all its restarts, where the processes before us have left their addresses.
+    The leader calls a new word, each other one answers it with a word of its own, and the leader confirms those.
+    """
+    mine, deadline = uuid.uuid4().hex, time.monotonic() + patience
+    if rank == 0:
+        store.set("call", mine)
+    waited_for, answers = list(range(1, size)), [mine]
+    while time.monotonic() < deadline:
+        if rank == 0:
+            found = [(other, store.get(f"answer {other}").decode().split()) for other in waited_for]
+            answers += [theirs for _, (call, theirs) in found if call == mine]
+            waited_for = [other for other, (call, _) in found if call != mine]
+            if not waited_for:
+                store.set(f"met {mine}", " ".join(answers))
+                return mine
+        else:
+            call = store.get("call").decode()
+            store.set(f"answer {rank}", f"{call} {mine}")
+            if store.check([f"met {call}"]) and mine in store.get(f"met {call}").decode():
+                return str(call)
+        time.sleep(0.02)
+    raise RuntimeError(f"no answer for {patience:g} s")
 
 
 def _claims(store: Any) -> bool:
@@ -271,7 +300,7 @@ def _answered(team: Team) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """The first line of torch's message, without the place in its source."""
-    return str(error).strip().splitlines()[0].rpartition("] ")[2].rstrip(". ")
+    return re.sub(r"^\[\S*\] ", "", str(error).strip()).splitlines()[0].partition(". ")[0].rstrip(".")
 
 
 def _seconds() -> float:

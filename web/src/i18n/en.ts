@@ -24,7 +24,7 @@ const problems: Record<string, (n: number[]) => string> = {
 export const en: Words = {
   lab: "The lab",
   title: (room) => `${room} — Svertka’s lab`,
-  rooms: { convolution: "Convolution", pooling: "Pooling", filters: "Filters", layers: "Padding, cost, connections" },
+  rooms: { convolution: "Convolution", pooling: "Pooling", filters: "Filters", layers: "Padding, cost, connections", lecture: "Lecture" },
   nav: "Rooms",
   skip: "To the content",
   theme: "Theme",
@@ -280,6 +280,114 @@ export const en: Words = {
     },
     weightCount: (count) => `${count} ${many(count, "weight", "weights")}`,
     whoNote: "Point at an output to see its field, at an input to see who sees it, at a line of the convolution to see all connections with its weight. Connections with the padding are not drawn, but their weights are counted.",
+  },
+  lecture: {
+    contents: "Contents",
+    slide: (number) => `Slide ${number}`,
+    errs: "About the slide.",
+    open: "Open it in the lab",
+  },
+  steps: {
+    image: {
+      title: "A picture is a matrix",
+      text: "To a computer a picture is a table of numbers, one for each point: the larger, the lighter. A colour picture has three such tables.",
+      errs: "",
+    },
+    many: {
+      title: "Too many parameters",
+      text: "A dense layer that turns a picture of 256×256×3 into another one needs a weight for each pair of numbers. A 3×3 convolution needs 81.",
+      errs: "It prints 3.9·10⁹ weights. In fact 196 608² ≈ 3.9·10¹⁰, ten times as many, and the slide’s point is all the stronger.",
+    },
+    x: {
+      title: "X against X",
+      text: "Pixel by pixel the crosses differ in 16 of 81 cells. But both are made of the same parts, and a small filter finds a part wherever it was moved.",
+      errs: "",
+    },
+    signal: {
+      title: "Convolution of a signal",
+      text: "The kernel travels along the signal; the numbers under it are multiplied by the weights and added up. The kernel −1 0 1 shows where the signal rises and where it falls.",
+      errs: "",
+    },
+    padding: {
+      title: "Padding",
+      text: "So that the output does not become shorter, the signal is continued past its ends. There are five ways, and each has its own answer at the ends.",
+      errs: "The slide’s mirror repeats the number at the edge; PyTorch’s reflect does not, and begins with −4 in place of −3.",
+    },
+    plane: {
+      title: "Convolution of a matrix",
+      text: "The same on a matrix: the kernel is a rectangle that travels along rows and columns.",
+      errs: "",
+    },
+    steps: {
+      title: "Step by step",
+      text: "Nine places of the kernel, nine numbers of the output. Press play and follow the window.",
+      errs: "",
+    },
+    strided: {
+      title: "Step by step, with stride and padding",
+      text: "Stride 2 and a padding of one zero: the windows stand further apart and reach past the edge, and the output is 3×3 again.",
+      errs: "",
+    },
+    channels: {
+      title: "Channels",
+      text: "An input has depth: its channels. A kernel as deep turns all of them into one sheet of the output: the sum runs over the channels, too.",
+      errs: "",
+    },
+    filters: {
+      title: "What a convolution does",
+      text: "One kernel blurs, another sharpens, a third finds edges. People used to invent them; now a network finds them by itself.",
+      errs: "The slide’s code computes left minus right, so that its sign is opposite to that of the kernel −1 0 1.",
+    },
+    same: {
+      title: "VALID and SAME",
+      text: "VALID means no padding. SAME keeps the size at stride 1; the odd zero, if there is one, stands at the end.",
+      errs: "In its answer for SAME the second row ends in 4 where it should be 2: 0·5 + 1·0 + 1·2 − 1·0 = 2.",
+    },
+    stride: {
+      title: "Stride",
+      text: "The window moves on by two places, and the output becomes half as large along each axis.",
+      errs: "",
+    },
+    dilated: {
+      title: "Dilation",
+      text: "The weights of the kernel stand two places apart: nine of them look at 5×5.",
+      errs: "It calls the parameter stride by the word for bias, which is another one that the slide leaves out.",
+    },
+    matrix: {
+      title: "A convolution is a matrix",
+      text: "A convolution is linear. The input becomes a vector, and each row of the matrix is the kernel, put in its place.",
+      errs: "Its matrix is right, but seven indices in its vectors are not: a picture is stretched row by row, x₁₁, x₁₂, x₁₃.",
+    },
+    who: {
+      title: "Sparse interactions",
+      text: "Fully connected, each output sees all inputs. A convolution sees its neighbours only, and all share the same weights.",
+      errs: "",
+    },
+    average: {
+      title: "Pooling",
+      text: "One number takes the place of a window. These are means of 3×3; the slide rounds them to tenths: 1.7, 1.7, 1.7.",
+      errs: "",
+    },
+    shift: {
+      title: "A shift of the input",
+      text: "The input was moved by one place. The maxima stayed, nearly all averages changed: that is invariance to small shifts.",
+      errs: "A convolution is not invariant to a shift but equivariant: its output moves with its input.",
+    },
+    kinds: {
+      title: "Kinds of pooling",
+      text: "Maximum, Lp norm, and stochastic pooling: after training, a number weighs the more, the larger it is.",
+      errs: "Only the maximum returns its gradient to the place of the maximum: average and norm give to all, a draw to what was drawn.",
+    },
+    tensor: {
+      title: "Tensor to tensor",
+      text: "32×32×3 → 28×28×6: six kernels of 5×5×3, 450 weights and 6 biases. A dense layer needs more than fourteen millions.",
+      errs: "",
+    },
+    separable: {
+      title: "Groups and separable convolutions",
+      text: "First each channel is convolved by itself, then a 1×1 convolution mixes the channels: 75 weights in place of 432.",
+      errs: "",
+    },
   },
   presets: {
     signal: "1-D: −1 0 1",

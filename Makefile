@@ -4,14 +4,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-nets bench-error clean
+.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-nets bench-error bench-train clean
 
 help:
 	@sed -n '2,3p' Makefile; echo '#   make page   build the lab'"'"'s page from web/'; \
 	echo '#   make bench  measure the training loop beside a bare one'; \
 	echo '#   make bench-layers  measure single layers beside other runtimes'; \
 	echo '#   make bench-error  measure the rounding errors of the algorithms for convolutions'; \
-	echo '#   make bench-nets  measure whole networks beside other runtimes'
+	echo '#   make bench-nets  measure whole networks beside other runtimes'; \
+	echo '#   make bench-train  measure training beside torch'
 
 setup: .venv/ready
 
@@ -56,6 +57,9 @@ bench-error: setup
 bench-nets: .venv-bench/ready
 	.venv-bench/bin/python bench/nets.py $(ARGS)
 	.venv-bench/bin/python bench/nets.py --train $(ARGS)
+
+bench-train: setup
+	$(BIN)/python bench/train.py $(ARGS)
 
 .venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -6,7 +6,7 @@ from typing import Any
 
 from svertka import spec
 from svertka.portable import remembered
-from svertka.window import integer
+from svertka.window import Window, integer
 
 
 @remembered
@@ -71,6 +71,13 @@ def pool_spec(
     """The spec of a pooling of the given kind; a stride of None is the kernel's size."""
     stride = kernel_size if stride is None or stride == () else stride
     return kind(spec.windows(ndim, kernel_size, stride, padding, dilation, mode, ceil_mode), *details)
+
+
+@remembered
+def batch_norm_spec(ndim: int, eps: float, activation: str | None) -> spec.BatchNorm:
+    """The spec of batch norm on so many spatial axes."""
+    chosen = None if activation is None else spec.Activation(activation)
+    return spec.BatchNorm((Window(1),) * ndim, float(eps), chosen)
 
 
 @remembered

@@ -347,6 +347,47 @@ def _stochastic_pool(
     return run(operation, input, generator=generator)  # type: ignore[no-any-return]
 
 
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    activation: str | None = None,
+) -> Tensor:
+    """(x − mean) / √(variance + eps) · weight + bias, of each channel (Ioffe & Szegedy 2015); then max(·, 0), if asked.
+
+    Args:
+        input: [N, C, *size].
+        running_mean, running_var: [C]; in `training` they move towards the batch's by `momentum` (the variance
+            with Bessel's correction), else they stand for it. They may be None in training.
+        weight, bias: [C] or None.
+        activation: "relu" or None.
+    """
+    if activation not in (None, "relu"):
+        raise GeometryError(f"activation={activation!r} can't be taken with batch norm: give 'relu' or None")
+    result = NotImplemented
+    watched = has_torch_function((input, weight, bias))
+    if training and input.ndim > 1 and not watched and not torch.compiler.is_compiling():
+        operation = arguments.batch_norm_spec(input.ndim - 2, eps, activation)
+        result = dispatch.attempt(operation, input, (weight, bias), {})
+    if result is NotImplemented:
+        y = torch.nn.functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        return y if activation is None else torch.relu_(y)
+    y, mean, variance = result
+    with torch.no_grad():
+        count = input.numel() // input.shape[1]
+        if running_mean is not None:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        if running_var is not None:
+            running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
+    return y
+
+
 def k_max_pool1d(input: Tensor, k: int) -> Tensor:
     """The k largest of each sequence, in the order they stand in (Kalchbrenner et al. 2014, section 3.2).
 

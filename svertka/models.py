@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from svertka import functional as F
 from svertka.errors import DataError, GeometryError
-from svertka.nn import AdaptiveAvgPool2d, Conv2d, GlobalAvgPool2d, MaxPool2d
+from svertka.nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, GlobalAvgPool2d, MaxPool2d
 from svertka.window import Window, integer
 
 Size = Sequence[int]
@@ -49,10 +50,11 @@ class Block(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, height, width] → [N, out_channels, *output size]."""
         x: Tensor = self.conv(_fitted(input, self.conv.operation.windows))
-        if self.norm is not None:
-            x = self.norm(x)
-        if self.activation is not None:
-            x = self.activation(x)
+        if isinstance(self.norm, BatchNorm2d) and self.training and _unwatched(self.norm, self.activation):
+            x = self.norm.normalised(x, "relu")
+        else:
+            x = x if self.norm is None else self.norm(x)
+            x = x if self.activation is None else self.activation(x)
         if self.pool is not None:
             x = self.pool(_fitted(x, self.pool.operation.windows))
         return x
@@ -65,6 +67,19 @@ class Block(nn.Module):
             windows = layer.operation.windows
             size = [w.output_size(n + w.missing(n)) for w, n in zip(windows, size, strict=True)]
         return tuple(size)
+
+
+def _unwatched(norm: nn.Module, activation: nn.Module | None) -> bool:
+    """Whether the activation is a ReLU, and no hook would miss a call of the two."""
+    hooks = torch.nn.modules.module
+    watched = (hooks._global_forward_hooks, hooks._global_forward_pre_hooks, hooks._global_backward_hooks)
+    own = [
+        getattr(part, name)
+        for part in (norm, activation)
+        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        if part is not None
+    ]
+    return type(activation) is nn.ReLU and not any((*watched, *own))
 
 
 def _fitted(x: Tensor, windows: Sequence[Window]) -> Tensor:
@@ -368,7 +383,7 @@ def _block(
     """A block with He's weights; its convolution has a bias unless a batch norm follows."""
     conv = Conv2d(inputs, outputs, kernel_size, stride, padding, groups=groups, bias=not norm)
     _draw(conv)
-    return Block(conv, nn.BatchNorm2d(outputs) if norm else None, nn.ReLU(inplace=True) if relu else None, pool)
+    return Block(conv, BatchNorm2d(outputs) if norm else None, nn.ReLU(inplace=True) if relu else None, pool)
 
 
 def _draw(layer: Conv2d | nn.Linear) -> None:

@@ -348,6 +348,13 @@ def _segments(operation: spec.SegmentPool, x: Tensor, boundaries: Tensor) -> Ten
     return taps.masked_fill(~inside, 0.0).sum(-1) / inside.sum(-1)
 
 
+def _batch_norm(
+    operation: spec.BatchNorm, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    y = F.batch_norm(x, None, None, weight, bias, True, 0.0, operation.eps)
+    return y if operation.activation is None else torch.relu(y)
+
+
 _RUN: dict[type, Callable[..., Any]] = {
     spec.Convolution: _convolution,
     spec.ConvolutionBlock: _block,
@@ -361,4 +368,5 @@ _RUN: dict[type, Callable[..., Any]] = {
     spec.KMaxPool: _k_max,
     spec.SegmentPool: _segments,
     spec.Pad: _pad,
+    spec.BatchNorm: _batch_norm,
 }

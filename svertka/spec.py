@@ -169,6 +169,20 @@ class Pad(Operation[Window]):
     value: float = 0.0
 
 
+@dataclass(frozen=True)
+class BatchNorm(Operation[Window]):
+    """(x − mean) / √(variance + eps) · weight + bias, of each channel over all images and places; then `activation`.
+
+    Its windows see one place each.
+
+    Args:
+        activation: relu, or none.
+    """
+
+    eps: float = 1e-5
+    activation: Activation | None = None
+
+
 def on_each_axis(function: Callable[..., R], *arguments: Sequence[Any]) -> tuple[R, ...]:
     """The function of each axis' arguments; what it raises names the axis, if there are several."""
     results: list[R] = []

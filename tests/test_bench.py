@@ -9,9 +9,13 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
+import train_rows
+import train_table
 from checking import TOLERANCE, fault
 from layer_rows import ROWS, Arrays, Row, arrays, chosen
 from layer_table import Result, digits, geometric_mean, markdown, milliseconds, missing, ours, rejected, summary, times
+
+from svertka import models
 
 CONV = Row("g", "conv", "conv", 4, (5, 5), outputs=6, kernel=3, padding=1)
 DRAW = Row("g", "draw", "stochastic", 2, (8, 8), kernel=2, stride=2)
@@ -102,3 +106,29 @@ def test_draws_are_members_and_right_on_average() -> None:
     assert not fault(DRAW, numbers, draws, expected)
     assert "average" in fault(DRAW, numbers, windows.max(-1), expected)
     assert "isn't in" in fault(DRAW, numbers, expected.astype(np.float32), expected)
+
+
+def test_training_is_measured_on_the_same_network() -> None:
+    losses = []
+    for own in (True, False):
+        row = train_rows.Row("steps", "tiny", 2, (1, 12, 12), lambda: models.lenet(1, 3, size=(12, 12), dropout=0.0))
+        step = train_rows.runner(row, last=True, own=own, compiled=False)
+        losses.append([float(step()) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    layers = [type(part).__module__ for part in train_rows.torchs_own(models.lenet(norm=True)).modules()]
+    assert not any(name.startswith(("svertka.nn._conv", "svertka.nn._norm")) for name in layers)
+
+
+def test_a_layers_gradients_are_measured() -> None:
+    row = next(row for row in train_rows.ROWS if row.name == "batch norm 14² ×256")
+    assert train_rows.runner(row, last=True, own=True, compiled=False)().shape == (8, 256, 14, 14)
+
+
+def test_the_table_of_training() -> None:
+    row = train_rows.ROWS[0]
+    result = train_table.Result(row, {"ours": [1.0, 2.0], "torch": [2.0, 3.0]}, reasons={"inductor": "no compiler"})
+    result.facts = {peer: {"megabytes": 3.0, "paths": {"kernel": 2, "portable": 0}} for peer in ("ours", "torch")}
+    assert result.best() == ("torch", 1.75)
+    text = train_table.markdown([result], ["ours", "torch", "inductor"], "here")
+    assert "| 1500 | 2500* | – | 1.75 | 3 / 3 | kernels |" in text
+    assert "no number for inductor: no compiler" in text

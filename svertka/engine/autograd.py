@@ -15,6 +15,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.engine import (
+    batch_norm,
     dense_gradients,
     depthwise_gradients,
     pool_gradients,
@@ -24,6 +25,7 @@ from svertka.engine import (
     weighted_gradients,
 )
 from svertka.engine.dispatch import unfit
+from svertka.engine.layout import neighbours
 from svertka.engine.report import PORTABLE, Call, tally
 from svertka.engine.step import Saved, Step
 from svertka.window import Window
@@ -60,7 +62,19 @@ def _large_unshared(operation: Any, x: Tensor) -> bool:
     return 8 * x[0].numel() * taps >= _LARGE
 
 
+def _last(_: Any, x: Tensor) -> bool:
+    return x.ndim > 2 and neighbours(x)
+
+
+def _quick(operation: spec.Convolution, x: Tensor) -> bool:
+    """First layers and wide depthwise windows, on neighbouring channels; the others are no faster than torch's."""
+    depthwise = 1 < operation.groups == x.shape[1]
+    taps: int = math.prod(window.size for window in operation.windows)
+    return _last(operation, x) and (taps >= _WIDE if depthwise else x.shape[1] < _FEW)
+
+
 _LARGE = 1 << 18  # numbers of x
+_WIDE, _FEW = 25, 8
 
 
 def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step | str:
@@ -70,8 +84,9 @@ def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step 
 
 
 GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
-    spec.Convolution: Gradient(_convolution),
-    spec.TransposedConvolution: Gradient(transposed_gradients.prepare_transposed_step),
+    spec.Convolution: Gradient(_convolution, _quick),
+    spec.TransposedConvolution: Gradient(transposed_gradients.prepare_transposed_step, _last),
+    spec.BatchNorm: Gradient(batch_norm.prepare_batch_norm_step, _last),
     spec.MaxPool: Gradient(pool_gradients.prepare_maximum, _large_and_regular),
     spec.AveragePool: Gradient(pool_gradients.prepare_average, _large_and_regular),
     spec.LpPool: Gradient(pool_gradients.prepare_norm, _large_and_regular),

@@ -47,6 +47,7 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.SegmentPool: _from("segments", "prepare_segments"),
     spec.Unshared: _from("unshared", "prepare_unshared"),
     spec.Pad: _from("pad", "prepare_pad"),
+    spec.BatchNorm: _from("batch_norm", "prepare_batch_norm"),
 }
 
 _REMEMBERED = 4096

@@ -45,6 +45,7 @@ from svertka.nn._conv import (
     SeparableConv2d,
     SeparableConv3d,
 )
+from svertka.nn._norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from svertka.nn._pool import (
     AvgPool1d,
     AvgPool2d,
@@ -76,6 +77,9 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",

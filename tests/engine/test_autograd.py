@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -71,3 +73,13 @@ def test_what_is_large_trains_on_kernels(last):
         for pool in (functional.max_pool2d, functional.avg_pool2d):
             assert reasons(lambda pool=pool, x=x: pool(x, 2))[0][0] == path
         assert reasons(lambda x=x: functional.adaptive_max_pool2d(x, 3))[0][0] == "portable"
+
+
+def test_which_convolutions_train_on_kernels():
+    cases = (3, 1, 3, "kernel"), (8, 1, 3, "portable"), (8, 8, 3, "portable"), (8, 8, 5, "kernel")
+    for channels, groups, kernel, path in cases:
+        x = torch.randn(2, channels, 9, 9).contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(8, channels // groups, kernel, kernel, requires_grad=True)
+        for given, expected in ((x, path), (x.contiguous(), "portable")):
+            call = partial(functional.conv2d, given, weight, groups=groups)
+            assert reasons(call)[0][0] == expected

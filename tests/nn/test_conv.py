@@ -18,6 +18,7 @@ from twins import assert_twins, twins
 
 from svertka import functional as F
 from svertka import nn
+from svertka.engine.dispatch import using
 from svertka.errors import GeometryError
 
 CONV = {1: (nn.Conv1d, torch.nn.Conv1d), 2: (nn.Conv2d, torch.nn.Conv2d), 3: (nn.Conv3d, torch.nn.Conv3d)}
@@ -77,7 +78,8 @@ def test_transposed_convolution_is_torchs(case, seed, data) -> None:
     assert_twins(*layers, x)
     size = [n + data.draw(st.integers(0, int(s) - 1)) for n, s in zip(layers[0](x).shape[2:], strides, strict=True)]
     size = [n - arguments["output_padding"] for n in size]
-    assert torch.equal(layers[0](x, size), layers[1](x, size))
+    with using("portable"):
+        assert torch.equal(layers[0](x, size), layers[1](x, size))
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

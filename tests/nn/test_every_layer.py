@@ -34,7 +34,8 @@ def larger(x: Tensor) -> Tensor:
 
 
 def test_every_public_layer_is_here() -> None:
-    assert {type(build(case)[0]).__name__ for case in LAYERS} == set(nn.__all__)
+    own = {f"BatchNorm{ndim}d" for ndim in (1, 2, 3)}  # without a batch there is none: see engine/test_batch_norm.py
+    assert {type(build(case)[0]).__name__ for case in LAYERS} == set(nn.__all__) - own
 
 
 @pytest.fixture

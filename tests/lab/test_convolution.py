@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,18 @@ client = TestClient(create_app(Door(requests=1e6)), base_url="http://127.0.0.1:8
 def test_over_the_wire() -> None:
     answer = client.post("/api/convolution", json={"input": MATRIX, "kernel": KERNEL})
     assert answer.json()["stage"]["output"]["values"] == [12, 12, 17, 10, 17, 19, 9, 6, 14]
+
+
+def test_a_dozen_pages_at_once_get_their_own_answers() -> None:
+    def ask(number: int) -> list[float]:
+        values: list[float] = []
+        for turn in range(5):
+            body = {"input": f"{number} {turn} 1", "kernel": "1 1 1"}
+            values += client.post("/api/convolution", json=body).json()["stage"]["output"]["values"]
+        return values
+
+    with ThreadPoolExecutor(12) as pages:
+        assert list(pages.map(ask, range(12))) == [[number + turn + 1 for turn in range(5)] for number in range(12)]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def _cases() -> list[_Case]:
         _Case(spec.StochasticPool(window, sample=False), (2, 5, 9, 8)),
         _Case(spec.KMaxPool(whole, 3), (2, 5, 11), (), 0),
         _Case(spec.SegmentPool(whole, "average"), (2, 5, 11), (torch.tensor([[1, 4], [6, 9]]),)),
+        _Case(spec.BatchNorm(spec.windows(2, 1), activation=spec.Activation("relu")), (2, 5, 9, 8), ((5,), (5,))),
         _Case(spec.Pad(spec.pad_windows(2, (1, 2, 3, 0), "circular")), (2, 5, 9, 8), (), 0),
     ]
 
@@ -222,6 +223,7 @@ def _try(case: _Case, generator: torch.Generator, layout: str, memory_format: to
     try:
         with torch.no_grad(), dispatch.using("auto"):
             result = functional.run(case.operation, x, *tensors)
+            result = result[0] if isinstance(result, tuple) else result  # beside means and variances
         fault = _fault(result, case, x, tensors)
     except Exception as error:  # whatever goes wrong is what is asked for
         fault = f"{type(error).__name__}: {error}"
@@ -243,7 +245,10 @@ def _name(operation: Any) -> str:
 def _fault(result: Tensor, case: _Case, x: Tensor, tensors: Sequence[Tensor]) -> str:
     """What is wrong with a result: a sum's rounding errors are at most ε · their number · the sum of magnitudes."""
     expected = _defined(case.operation, x, *tensors)
-    magnitude = _defined(case.operation, abs(x), *map(abs, tensors))
+    if isinstance(case.operation, spec.BatchNorm):
+        magnitude = _normed(case.operation, x, *tensors, magnitude=True)
+    else:
+        magnitude = _defined(case.operation, abs(x), *map(abs, tensors))
     tolerance = case.roundings * np.finfo(np.float32).eps * magnitude
     found = result.numpy()
     if found.shape != expected.shape:
@@ -258,7 +263,21 @@ def _fault(result: Tensor, case: _Case, x: Tensor, tensors: Sequence[Tensor]) ->
 def _defined(operation: Any, x: Tensor, *tensors: Tensor) -> Any:
     if isinstance(operation, spec.SegmentPool):
         return reference.dynamic_pool(x, tensors[0], operation.kind)
+    if isinstance(operation, spec.BatchNorm):
+        return _normed(operation, x, *tensors)
     if not isinstance(operation, spec.ConvolutionBlock):
         return reference.run(operation, x, *tensors)
     y = np.maximum(reference.run(operation.convolution, x, *tensors), 0)
     return reference.run(spec.MaxPool(operation.pool), y)
+
+
+def _normed(operation: spec.BatchNorm, x: Tensor, weight: Tensor, bias: Tensor, *, magnitude: bool = False) -> Any:
+    """Batch norm's definition, or the sum of the magnitudes of what it adds."""
+    values = x.double().numpy()
+    scale, shift = (t.double().numpy()[:, None, None] for t in (weight, bias))
+    means = values.mean((0, 2, 3), keepdims=True)
+    deviation = np.sqrt(values.var((0, 2, 3), keepdims=True) + operation.eps)
+    if magnitude:
+        return (abs(values) + abs(means)) / deviation * abs(scale) + abs(shift)
+    y = (values - means) / deviation * scale + shift
+    return y if operation.activation is None else np.maximum(y, 0)

@@ -159,7 +159,7 @@ def test_importing_the_package_does_not_import_torch():
 
 def test_the_path_tells_who_computes() -> None:
     line = [[1, 2, 3, 4]]
-    assert svertka.explain(nn.Conv1d(1, 1, 3), line).path.startswith("kernel: dense")
+    assert svertka.explain(nn.Conv1d(1, 1, 3), line).path.startswith("kernel: few channels")
     assert svertka.explain(nn.WeightedAvgPool1d(2), line).path.startswith("kernel: ")
     with svertka.using("portable"):
         assert svertka.explain(nn.Conv1d(1, 1, 3), line).path == "portable: the portable engine was asked for"

@@ -160,6 +160,24 @@ def pad(x: npt.ArrayLike, windows: Sequence[Window], value: float = 0.0) -> Arra
     return _shaped(taps(x, windows, value)[..., 0], None, windows, x)
 
 
+def batch_norm(
+    x: npt.ArrayLike, weight: npt.ArrayLike | None, bias: npt.ArrayLike | None, eps: float, relu: bool = False
+) -> Array:
+    """y[n, c, o] = (x[n, c, o] − μ[c]) / √(σ²[c] + ε) · w[c] + b[c], by the moments of all images and places.
+
+    weight, bias: [C]; the variance is that of all numbers, without Bessel's correction (Ioffe & Szegedy 2015).
+    """
+    x = np.asarray(x, np.float64)
+    axes, line = (0, *range(2, x.ndim)), (-1, *(1 for _ in x.shape[2:]))
+    y = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + eps)
+    if weight is not None:
+        y = y * np.asarray(weight, np.float64).reshape(line)
+    if bias is not None:
+        y = y + np.asarray(bias, np.float64).reshape(line)
+    result: Array = np.maximum(y, 0) if relu else y
+    return result
+
+
 def run(operation: spec.Operation[Any], x: npt.ArrayLike, *tensors: Any) -> Any:
     """The operation of a spec, as `svertka.functional.run` computes it (stochastic pooling: its evaluation)."""
     windows = operation.windows
@@ -184,6 +202,9 @@ def run(operation: spec.Operation[Any], x: npt.ArrayLike, *tensors: Any) -> Any:
             return k_max_pool(x, operation.k)
         case spec.Pad():
             return pad(x, windows, operation.value)
+        case spec.BatchNorm():
+            weight, bias = (*tensors, None, None)[:2]
+            return batch_norm(x, weight, bias, operation.eps, operation.activation is not None)
     raise TypeError(f"the reference has no definition of {type(operation).__name__}")
 
 

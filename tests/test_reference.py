@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from svertka import reference, spec
 from svertka.window import Segments, Window
@@ -158,3 +159,12 @@ def test_sequences():
 def test_what_has_no_definition_is_told():
     with pytest.raises(TypeError, match="no definition of Operation"):
         reference.run(spec.Operation(()), np.zeros((1, 1)))
+
+
+def test_batch_norm_is_torchs():
+    x, weight, bias = torch.randn(3, 5, 4, 6).double(), torch.randn(5).double(), torch.randn(5).double()
+    expected = torch.nn.functional.batch_norm(x, None, None, weight, bias, True, 0.0, 1e-3).relu()
+    operation = spec.BatchNorm(spec.windows(2, 1), 1e-3, spec.Activation("relu"))
+    torch.testing.assert_close(torch.from_numpy(reference.run(operation, x, weight, bias)), expected)
+    plain = torch.nn.functional.batch_norm(x, None, None, None, None, True, 0.0, 1e-5)
+    torch.testing.assert_close(torch.from_numpy(reference.run(spec.BatchNorm(spec.windows(2, 1)), x)), plain)

@@ -246,7 +246,7 @@ def _fault(result: Tensor, case: _Case, x: Tensor, tensors: Sequence[Tensor]) ->
     """What is wrong with a result: a sum's rounding errors are at most ε · their number · the sum of magnitudes."""
     expected = _defined(case.operation, x, *tensors)
     if isinstance(case.operation, spec.BatchNorm):
-        magnitude = _normed(case.operation, x, *tensors, magnitude=True)
+        magnitude = _norm_magnitude(case.operation, x, *tensors)
     else:
         magnitude = _defined(case.operation, abs(x), *map(abs, tensors))
     tolerance = case.roundings * np.finfo(np.float32).eps * magnitude
@@ -263,21 +263,15 @@ def _fault(result: Tensor, case: _Case, x: Tensor, tensors: Sequence[Tensor]) ->
 def _defined(operation: Any, x: Tensor, *tensors: Tensor) -> Any:
     if isinstance(operation, spec.SegmentPool):
         return reference.dynamic_pool(x, tensors[0], operation.kind)
-    if isinstance(operation, spec.BatchNorm):
-        return _normed(operation, x, *tensors)
     if not isinstance(operation, spec.ConvolutionBlock):
         return reference.run(operation, x, *tensors)
     y = np.maximum(reference.run(operation.convolution, x, *tensors), 0)
     return reference.run(spec.MaxPool(operation.pool), y)
 
 
-def _normed(operation: spec.BatchNorm, x: Tensor, weight: Tensor, bias: Tensor, *, magnitude: bool = False) -> Any:
-    """Batch norm's definition, or the sum of the magnitudes of what it adds."""
+def _norm_magnitude(operation: spec.BatchNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Any:
+    """The sum of the magnitudes of what batch norm adds."""
     values = x.double().numpy()
-    scale, shift = (t.double().numpy()[:, None, None] for t in (weight, bias))
-    means = values.mean((0, 2, 3), keepdims=True)
+    scale, shift = (abs(t.double().numpy())[:, None, None] for t in (weight, bias))
     deviation = np.sqrt(values.var((0, 2, 3), keepdims=True) + operation.eps)
-    if magnitude:
-        return (abs(values) + abs(means)) / deviation * abs(scale) + abs(shift)
-    y = (values - means) / deviation * scale + shift
-    return y if operation.activation is None else np.maximum(y, 0)
+    return (abs(values) + abs(values.mean((0, 2, 3), keepdims=True))) / deviation * scale + shift

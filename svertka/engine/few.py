@@ -211,10 +211,11 @@ class Runner:
         x = x if self.as_is else with_channels_last(x, "x")
         residual = None if residual is None else with_channels_last(residual, "residual")
         y = empty(self.shape, self.last)
+        packed = packed_weight(weight, self.packing)  # held until the kernel has read it, whatever others forget
         biases = None if bias is None else packed_weight(bias, self.line_packing)
         scales = None if scale is None else packed_weight(scale, self.line_packing)
         self.launch(
-            x.data_ptr(), packed_weight(weight, self.packing).data_ptr(), y.data_ptr(), self.lines.lines.data_ptr(),
+            x.data_ptr(), packed.data_ptr(), y.data_ptr(), self.lines.lines.data_ptr(),
             self.lines.rows.data_ptr(), self.lines.positions.data_ptr(), address(biases), address(scales),
             address(residual),
         )  # fmt: skip

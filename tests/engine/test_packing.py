@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,7 +7,9 @@ from guarded import guarded
 
 import svertka
 from svertka import functional, models
-from svertka.engine import dense, packing
+from svertka.engine import dense, doctor, few, packing, planes, pools, winograd
+from svertka.engine.launch import Launch
+from svertka.kernels.weights import PACK
 
 
 def holds(x, weight):
@@ -99,3 +103,54 @@ def test_training_on_stale_weights_would_be_seen(monkeypatch):
     kept = {}
     monkeypatch.setattr(dense, "packed_weight", lambda weight, pack: kept.setdefault((id(weight), pack), pack(weight)))
     assert not alike(losses("kernels", True), losses("portable", True))
+
+
+class Forgetful:
+    """Stands for a thread that packs the same weight anew: what another has packed lives as long as that holds it."""
+
+    def __init__(self, monkeypatch):
+        self.packed, self.launches = [], 0
+        for module in (dense, few, planes, pools, winograd):
+            monkeypatch.setattr(module, "packed_weight", self.pack)
+        call = Launch.__call__
+
+        def looking(launch, *pointers):
+            if launch.family is not PACK:
+                self.look()
+            call(launch, *pointers)
+
+        monkeypatch.setattr(Launch, "__call__", looking)
+
+    def pack(self, weight, pack):
+        packed = pack(weight).clone()
+        self.packed.append(weakref.ref(packed))
+        return packed
+
+    def look(self):
+        self.launches += 1
+        assert all(packed() is not None for packed in self.packed), "packed weights are gone before they are read"
+        self.packed.clear()  # a runner of several parts may let go of what one has read
+
+
+@pytest.mark.parametrize("precision", ("strict", "fast"))
+@pytest.mark.parametrize("case", doctor._cases(), ids=lambda case: type(case.operation).__name__)
+@pytest.mark.parametrize("last", (False, True))
+def test_packed_weights_live_until_they_are_read(monkeypatch, case, precision, last):
+    x = torch.randn(case.shape)
+    x = x.contiguous(memory_format=torch.channels_last) if last and x.ndim == 4 else x
+    tensors = [t if isinstance(t, torch.Tensor) else torch.rand(t) for t in case.tensors]
+    with torch.no_grad(), svertka.using("kernels"), svertka.precision(precision):
+        expected = functional.run(case.operation, x, *tensors)
+        forgetful = Forgetful(monkeypatch)
+        found = functional.run(case.operation, x, *tensors)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert forgetful.launches
+
+
+def test_weights_that_are_gone_too_early_would_be_seen(monkeypatch):
+    forgetful = Forgetful(monkeypatch)
+    weight = torch.randn(3)
+    address = few.packed_weight(weight, lambda weight: weight).data_ptr()
+    assert address and forgetful.packed[0]() is None
+    with pytest.raises(AssertionError, match="gone before"):
+        forgetful.look()

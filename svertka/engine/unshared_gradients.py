@@ -107,9 +107,8 @@ class _Step(Step):
         dx = dw = db = None
         if needs[0]:
             patches, dx = scratch_floats(self.patches, "x"), empty(self.x_shape, self.last)
-            self.to_patches(
-                x.data_ptr(), self.sources.data_ptr(), dy.data_ptr(), weight.contiguous().data_ptr(), patches.data_ptr()
-            )
+            weight = weight.contiguous()
+            self.to_patches(x.data_ptr(), self.sources.data_ptr(), dy.data_ptr(), weight.data_ptr(), patches.data_ptr())
             self.to_input(patches.data_ptr(), self.starts.data_ptr(), self.readers.data_ptr(), dx.data_ptr())
         if needs[1]:
             dw = torch.empty(self.weight_shape)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.engine import precision
+from svertka.engine.choice import Choice
 from svertka.engine.report import KERNEL, PORTABLE, Call, Tally, tally
 from svertka.errors import SvertkaError
 
@@ -52,18 +52,12 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
 
 _REMEMBERED = 4096
 _runners: OrderedDict[Any, tuple[Any, Any, Tally]] = OrderedDict()
-_engine = ""
+_choice = Choice("engine", VARIABLE, ENGINES)
 
 
 def engine() -> str:
     """Which engine is in use: "auto", "kernels" or "portable"."""
-    global _engine
-    if not _engine:
-        name = os.environ.get(VARIABLE, "auto")
-        if name not in ENGINES:
-            raise SvertkaError(f"{VARIABLE}={name} is no engine: choose one of {', '.join(ENGINES)}")
-        use(name)
-    return _engine
+    return _choice.get()
 
 
 def use(name: str) -> None:
@@ -76,26 +70,17 @@ def use(name: str) -> None:
     Raises:
         SvertkaError: for another name.
     """
-    global _engine
-    if name not in ENGINES:
-        raise SvertkaError(f"{name!r} is no engine: choose one of {', '.join(ENGINES)}")
-    _engine = name
+    _choice.set(name)
 
 
-@contextmanager
-def using(name: str) -> Iterator[None]:
+def using(name: str) -> AbstractContextManager[None]:
     """`use` for a `with` block."""
-    before = engine()
-    use(name)
-    try:
-        yield
-    finally:
-        use(before)
+    return _choice.held(name)
 
 
 def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]) -> Any:
     """The operation's result by a kernel, or NotImplemented; x is [N, C, *size]."""
-    chosen = engine()
+    chosen = _choice.get()
     reason = "the portable engine was asked for" if chosen == "portable" else unfit(operation, x, tensors)
     needed = not reason and torch.is_grad_enabled() and _needs_gradients(x, tensors)
     if needed and chosen == "auto" and not _autograd().automatic(operation, x):

@@ -127,10 +127,11 @@ def _threads() -> Finding:
     if used > cores:
         advice = f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other"
     elif used < cores:
-        advice = f"{cores - used} cores are idle: set OMP_NUM_THREADS={cores} if nothing else needs them"
+        idle = "1 core is" if cores - used == 1 else f"{cores - used} cores are"
+        advice = f"{idle} idle: set OMP_NUM_THREADS={cores} if nothing else needs them"
     elif len(runtimes) > 1:
         advice = f"{len(runtimes)} OpenMP runtimes are loaded, whose threads get in each other's way: load one only"
-    return Finding("threads", f"{used} on {cores} cores, by {threads.description()}", advice)
+    return Finding("threads", f"{used} on {cores} cores, by {Path(threads.description()).name}", advice)
 
 
 def _cores() -> int:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from svertka.errors import SvertkaError
+from svertka.engine.choice import Choice
 
 VARIABLE = "SVERTKA_PRECISION"
-DEFAULT = "strict"
-# The products of a Winograd tile on an axis, at most: with more of them errors grow.
+# The products of a Winograd tile on an axis, at most: with more of them errors grow. The first is the default.
 PRODUCTS = {"strict": 4, "fast": 8}
 
-_name = ""
+_choice = Choice("precision", VARIABLE, tuple(PRODUCTS))
 
 
 def get_precision() -> str:
     """The policy in force: "strict" or "fast"."""
-    global _name
-    if not _name:
-        name = os.environ.get(VARIABLE, DEFAULT)
-        if name not in PRODUCTS:
-            raise SvertkaError(f"{VARIABLE}={name} is no precision: choose one of {', '.join(PRODUCTS)}")
-        _name = name
-    return _name
+    return _choice.get()
 
 
 def set_precision(name: str) -> None:
@@ -37,23 +28,14 @@ def set_precision(name: str) -> None:
     Raises:
         SvertkaError: for another name.
     """
-    global _name
-    if name not in PRODUCTS:
-        raise SvertkaError(f"{name!r} is no precision: choose one of {', '.join(PRODUCTS)}")
-    _name = name
+    _choice.set(name)
 
 
-@contextmanager
-def precision(name: str) -> Iterator[None]:
+def precision(name: str) -> AbstractContextManager[None]:
     """`set_precision` for a `with` block."""
-    before = get_precision()
-    set_precision(name)
-    try:
-        yield
-    finally:
-        set_precision(before)
+    return _choice.held(name)
 
 
 def products() -> int:
     """The products of a Winograd tile on an axis that the policy in force allows."""
-    return PRODUCTS[_name or get_precision()]
+    return PRODUCTS[_choice.get()]

@@ -5,7 +5,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ _FEW_EPOCHS = 10  # a picture that is shown no oftener is not learnt by heart: a
 SCHEDULES = ("onecycle", "cosine", "constant")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Two runs with equal settings on equal data and the same number of threads give the same weights, bit for bit.
 
@@ -31,6 +31,8 @@ class Settings:
     `model` and `model_arguments` for `svertka.models.create`. `early_stopping` counts epochs without a better
     validation accuracy, 0 is off. `shift` (pixels), `flip`, `crop` and `contrast` are those of `Augmentation`.
     `batch_size` is that of all processes together, and `sync_batch_norm` for more than one.
+
+    A setting with a default is one that older runs don't know: for them it has that value.
     """
 
     data: str
@@ -55,7 +57,7 @@ class Settings:
     flip: bool
     crop: float
     contrast: float
-    sync_batch_norm: bool
+    sync_batch_norm: bool = False
     device: str
     threads: int
 
@@ -71,10 +73,10 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
-        """From `to_dict`'s values; DataError if one is missing or unknown."""
-        names = {field.name for field in fields(cls)}
-        if names != set(values):
-            culprits = ", ".join(sorted(names ^ set(values)))
+        """From `to_dict`'s values; DataError if one is unknown, or one without a default is missing."""
+        known = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if culprits := ", ".join(sorted((set(values) - known) | (needed - set(values)))):
             raise DataError(f"the settings of this run and of this svertka differ in {culprits}: start a new run")
         return cls(**{**values, "size": tuple(values["size"])})
 
@@ -117,7 +119,6 @@ def settings_for(given: Mapping[str, Any], dataset: Dataset, threads: int) -> Se
         "schedule": "onecycle",
         "class_weights": False,
         "early_stopping": 0,
-        "sync_batch_norm": False,
         "device": "cpu",
         "threads": threads,
     }

@@ -46,6 +46,14 @@ def test_settings_come_back_from_json(digits: Dataset) -> None:
         Settings.from_dict({key: value for key, value in settings.to_dict().items() if key != "lr"})
 
 
+def test_a_setting_that_older_runs_do_not_know_has_its_default(digits: Dataset) -> None:
+    settings = _settings(digits)
+    older = {key: value for key, value in settings.to_dict().items() if key != "sync_batch_norm"}
+    assert Settings.from_dict(older) == settings
+    with pytest.raises(DataError, match="differ in wind"):
+        Settings.from_dict({**older, "wind": 1})
+
+
 def test_the_fingerprint_sees_labels_names_and_preprocessing(digits: Dataset) -> None:
     before, split = fingerprint(digits), digits.train
     assert fingerprint(load("digits")) == before

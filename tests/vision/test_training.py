@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 
 from svertka.errors import DataError
@@ -252,6 +253,25 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], out: Path
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run.TrainingProgress, "epoch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         train(given, out=out)
+
+
+def test_a_run_from_before_a_setting_was_known_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(GIVEN, out=tmp_path / "whole").folder
+    old = tmp_path / "old"
+    _interrupt(monkeypatch, GIVEN, old)
+    config = json.loads((old / "config.json").read_text())
+    del config["settings"]["sync_batch_norm"]
+    (old / "config.json").write_text(json.dumps(config))
+    with safe_open(old / "checkpoint", framework="pt") as opened:
+        header = json.loads(opened.metadata()["svertka checkpoint"])
+    save_file(
+        load_file(old / "checkpoint"),
+        old / "checkpoint",
+        metadata={"svertka checkpoint": json.dumps({**header, "config": config})},
+    )
+    train({"model": TINY}, out=old, resume=True)
+    ours, theirs = load_file(whole / "model.safetensors"), load_file(old / "model.safetensors")
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_resuming_on_changed_data_or_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

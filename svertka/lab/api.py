@@ -75,6 +75,8 @@ class Endpoint:
         asked: the model of the request; bytes for a file as it is, with its options in the query.
         answered: the model of the answer; File for a file.
         answer: makes the one of the other; a check to call now and then comes along, and `data` for a file.
+        takes_file: whether the request is a file.
+        needs: what of the app's `state` the answer is made with, such as "networks": it comes along by that name.
     """
 
     path: str
@@ -82,6 +84,7 @@ class Endpoint:
     answered: type[BaseModel] | type[File]
     answer: Callable[..., Any]
     takes_file: bool = False
+    needs: tuple[str, ...] = ()
 
     def route(self, workers: Workers) -> Route:
         """Answers requests: checks them, computes in the workers' threads."""
@@ -90,7 +93,8 @@ class Endpoint:
             try:
                 body = await request.body()
                 asked, data = self._read(request, body)
-                answer = await workers.run(request, lambda check: self._computed(asked, data, check))
+                shared = {name: getattr(request.app.state, name) for name in self.needs}
+                answer = await workers.run(request, lambda check: self._computed(asked, data, check, shared))
             except GivenUpError:
                 return Response(status_code=499)
             except RefusedError as refused:
@@ -116,9 +120,9 @@ class Endpoint:
             where = ".".join(str(part) for part in first["loc"]) or "the request"
             raise LabError("request", f"{where} of the request can't be used: {first['msg']}") from None
 
-    def _computed(self, asked: BaseModel, data: bytes | None, check: Check) -> bytes | File:
+    def _computed(self, asked: BaseModel, data: bytes | None, check: Check, shared: dict[str, Any]) -> bytes | File:
         """The answer, as bytes: it is written in the worker's thread, too."""
-        answer = self.answer(asked, check) if data is None else self.answer(asked, check, data)
+        answer = self.answer(asked, check, *(() if data is None else (data,)), **shared)
         return answer if isinstance(answer, File) else answer.model_dump_json().encode()
 
 

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from svertka.lab import api
 from svertka.lab.guard import Door, Guard
+from svertka.lab.networks import Networks
 from svertka.lab.rooms import ENDPOINTS
 from svertka.lab.work import Workers
 
@@ -33,23 +34,25 @@ class _Files(StaticFiles):
         return response
 
 
-def create_app(door: Door) -> Starlette:
-    """The lab as an ASGI application.
+def create_app(door: Door, networks: Networks | None = None) -> Starlette:
+    """The lab as an ASGI application; what its rooms share is in its `state`.
 
     Args:
         door: what lets requests in.
+        networks: that the server knows; they are closed with it.
     """
-    workers = Workers()
+    workers, networks = Workers(), networks or Networks()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         workers.close()
+        networks.close()
 
     async def openapi(_: Request) -> Response:
         return Response(api.written(ENDPOINTS), media_type="application/json")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/api/openapi.json", openapi),
             *(endpoint.route(workers) for endpoint in ENDPOINTS),
@@ -58,3 +61,5 @@ def create_app(door: Door) -> Starlette:
         middleware=[Middleware(Guard, door=door), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
         lifespan=lifespan,
     )
+    app.state.networks = networks
+    return app

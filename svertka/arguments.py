@@ -104,7 +104,11 @@ def segment_pool_spec(kind: str) -> spec.SegmentPool:
     return spec.SegmentPool(spec.segments(1, 1), kind)
 
 
-@remembered
 def pad_spec(ndim: int, padding: Any, mode: str, value: float) -> spec.Pad:
     """The spec of a padding, from F.pad's argument."""
+    return _pad_spec(ndim, padding, mode, value, repr(value))  # what remembers takes −0 for 0, and NaN for new
+
+
+@remembered
+def _pad_spec(ndim: int, padding: Any, mode: str, value: float, _: str) -> spec.Pad:
     return spec.Pad(spec.pad_windows(ndim, padding, mode), value)

@@ -164,9 +164,18 @@ class SegmentPool(Operation[PoolWindow]):
 
 @dataclass(frozen=True)
 class Pad(Operation[Window]):
-    """A window of one tap: the padded input itself; `value` stands outside in mode "zeros"."""
+    """A window of one tap: the padded input itself; `value` stands outside in mode "zeros".
+
+    Specs are equal whose values have the same bits: NaN is itself, and −0 is not 0.
+    """
 
     value: float = 0.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pad) and (self.windows, repr(self.value)) == (other.windows, repr(other.value))
+
+    def __hash__(self) -> int:
+        return hash((self.windows, repr(self.value)))
 
 
 @dataclass(frozen=True)

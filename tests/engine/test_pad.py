@@ -78,11 +78,13 @@ def test_rows_and_columns_are_shared_out(last, monkeypatch):
 
 def test_each_number_stays_as_it_is():
     x = torch.tensor([[[0.0, -0.0, math.nan, math.inf, -math.inf, 1e-45]]])
-    for value in (math.nan, -0.0, math.inf, 0.1):
+    for value in (math.nan, 0.0, -0.0, 0.0, math.inf, 0.1):
         with torch.no_grad(), using("kernels"):
             result = functional.pad1d(x, 2, value=value)
         expected = F.pad(x, (2, 2), value=value)
         assert torch.equal(result.view(torch.int32), expected.view(torch.int32))
+    assert arguments.pad_spec(1, 2, "zeros", -0.0) != arguments.pad_spec(1, 2, "zeros", 0.0)
+    assert arguments.pad_spec(1, 2, "zeros", math.nan) is arguments.pad_spec(1, 2, "zeros", math.nan)
 
 
 def test_the_comparison_fails_on_a_wrong_kernel():

@@ -282,7 +282,7 @@ class OursContiguous(Ours):
 def forget() -> None:
     """Empties all that Svertka remembers of earlier calls."""
     dispatch = importlib.import_module("svertka.engine.dispatch")
-    dispatch._runners.clear()
+    dispatch.forget()
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "svertka":
             for value in list(vars(module).values()):

@@ -34,7 +34,7 @@ def clear() -> None:
     from svertka.jit import cache
 
     state = cache.clear()
-    where = "the cache is switched off" if state.folder is None else f"removed from {state.folder}"
+    where = f"there is no cache, {state.finding}" if state.folder is None else f"removed from {state.folder}"
     print(f"{_entries(state.entries)}, {state.size / 2**20:.1f} MiB: {where}.")
 
 
@@ -63,7 +63,7 @@ def _show_cache(as_json: bool) -> None:
         print(json.dumps({**vars(state), "folder": folder, "used": not state.finding}))
         return
     if state.folder is None:
-        print(f"The cache is off ({cache.VARIABLE}={cache.OFF}): each process compiles its kernels anew.")
+        print(f"There is no cache, {state.finding}: each process compiles its kernels anew.")
         return
     print(f"Compiled kernels are kept in {state.folder}:")
     print(f"{_entries(state.entries)}, {state.size / 2**20:.1f} of {state.limit >> 20} MiB.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from svertka.compiler.held import Weights
 from svertka.compiler.lower import Lowering, Node, Role
 from svertka.compiler.plan import Plan
 from svertka.compiler.recorder import NotRecordable
-from svertka.compiler.trace import trace
+from svertka.compiler.trace import constants, trace
 from svertka.engine.precision import products
 
 Planned = tuple[Plan, list[Node]] | str  # or why there is none
@@ -26,12 +27,27 @@ _PLANS = 32  # that are kept; of those that were used longest ago memory is give
 
 _numbers = count()  # in the order in which they were made
 _everyone: weakref.WeakSet[Compiled] = weakref.WeakSet()
+_noting = threading.Lock()
+
+
+def _forked() -> None:
+    """A child's other threads aren't there to unlock anything."""
+    global _noting
+    _noting = threading.Lock()
+    for part in list(_everyone):
+        part.alone()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def compiled_of(module: torch.nn.Module) -> list[Compiled]:
     """What was compiled of a module: all that holds one of its parameters or buffers."""
     own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    found = [part for part in _everyone if any(id(owner()) in own for owner in part.owners)]
+    with _noting:
+        everyone = list(_everyone)
+    found = [part for part in everyone if any(id(owner()) in own for owner in part.owners)]
     return sorted(found, key=lambda part: part.number)
 
 
@@ -50,21 +66,29 @@ class Compiled:
         names: of the held arguments, the parameters and buffers; None where an argument is an input.
         title: "", "forward" or "backward".
         formatted: so many results have torch's memory format; of others, which only we read, it doesn't matter.
+        otherwise: what is traced instead, if the function turns out to read held tensors that weren't handed to it.
     """
 
     def __init__(
-        self, function: Callable[..., Any], names: Sequence[str | None], title: str = "", formatted: int | None = None
+        self,
+        function: Callable[..., Any],
+        names: Sequence[str | None],
+        title: str = "",
+        formatted: int | None = None,
+        otherwise: Callable[..., Any] | None = None,
     ) -> None:
         self.function, self.title, self.names, self.formatted = function, title, names, formatted
+        self.otherwise = otherwise
         self._tensors = _picker([index for index, name in enumerate(names) if name is not None])
         self._inputs = _picker([index for index, name in enumerate(names) if name is None])
         self.weights = Weights([name for name in names if name is not None])
         self.plans: OrderedDict[Any, Planned] = OrderedDict()
         self.reason = ""  # why there are no plans
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of who makes one
         self.owners: list[weakref.ref[Tensor]] = []
         self.number = next(_numbers)
-        _everyone.add(self)
+        with _noting:
+            _everyone.add(self)
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's results."""
@@ -79,8 +103,16 @@ class Compiled:
             found = self._planned(key, arguments, inputs, tensors)
         if found.__class__ is str:
             return self.function(*arguments)
-        self.weights.refresh(tensors)
-        return found[0](inputs, tensors)  # type: ignore[operator]
+        self.weights.enter(tensors)
+        try:
+            return found[0](inputs, tensors)  # type: ignore[operator]
+        finally:
+            self.weights.leave()
+
+    def alone(self) -> None:
+        """In a forked child."""
+        self._lock = threading.RLock()
+        self.weights.alone()
 
     def belongs_to(self, tensors: Sequence[Tensor]) -> None:
         """Notes whose parameters it works with, so that a report finds it."""
@@ -93,14 +125,18 @@ class Compiled:
 
     def _planned(self, key: Any, arguments: Sequence[Any], inputs: Any, tensors: Sequence[Tensor]) -> Any:
         with self._lock, torch.no_grad():
-            if key not in self.plans:
-                self.weights.refresh(tensors)
-                if tensors:
-                    self.belongs_to(tensors)
-                self.plans[key] = self._plan(arguments, inputs, tensors)
+            found = self.plans.get(key)
+            if found is None:
+                self.weights.enter(tensors)
+                try:
+                    if tensors:
+                        self.belongs_to(tensors)
+                    found = self.plans[key] = self._plan(arguments, inputs, tensors)
+                finally:
+                    self.weights.leave()
                 if len(self.plans) > _PLANS:
                     self.plans.popitem(last=False)
-            return self.plans[key]
+            return found
 
     def _plan(self, arguments: Sequence[Any], inputs: Any, tensors: Sequence[Tensor]) -> Planned:
         """The plan and what it is of, or why there is none."""
@@ -118,6 +154,8 @@ class Compiled:
                 roles.append(Role(kind, place))
         try:
             graph = trace(self.function, arguments)
+            if self.otherwise and not constants(graph).isdisjoint(map(id, tensors)):
+                graph = trace(self.otherwise, arguments)
         except Exception as error:  # whatever it is, the function itself will say it, or do without
             return f"it can't be traced: {error}".partition("\n")[0]
         try:

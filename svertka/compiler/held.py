@@ -77,28 +77,58 @@ class Weights:
         self._ready: dict[tuple[Held, Any], Tensor] = {}
         self._state: Any = None
         self._owners: list[weakref.ref[Tensor]] = []  # since a new tensor may lie where an old one lay
-        self._lock = threading.Lock()
         self._inference: list[bool] | None = None
+        self.alone()
 
-    def refresh(self, tensors: Sequence[Tensor]) -> None:
-        """Computes anew what has changed; `tensors` are the sources as they are now."""
+    def alone(self) -> None:
+        """In a forked child: nobody else is reading, and what somebody was computing isn't whole."""
+        self._turn = threading.Condition(threading.Lock())
+        self._readers = self._changers = 0
+        self._state = None
+
+    def enter(self, tensors: Sequence[Tensor]) -> None:
+        """Computes anew what has changed; `tensors` are the sources as they are now, and stay so until `leave`.
+
+        Who comes with other sources meanwhile, since a weight was replaced, waits until all have left.
+        """
         state = self._state_of(tensors)
-        if state == self._state and all(map(is_, [owner() for owner in self._owners], tensors)):
-            return
-        with self._lock:
-            before, owners = self._state, [owner() for owner in self._owners]
-            if self._ready:
-                everything = before is None or before[0] != state[0]
-                changed = {
-                    i
-                    for i, tensor in enumerate(tensors)
-                    if everything or before[1][i] != state[1][i] or owners[i] is not tensor
-                }
-                memo: dict[Any, Any] = {}
-                for (held, pack), place in self._ready.items():
-                    if not changed.isdisjoint(sources(held)):
-                        place.copy_(self._computed(held, pack, tensors, memo))
-            self._state, self._owners = state, [weakref.ref(tensor) for tensor in tensors]
+        with self._turn:
+            while not (holds := self._holds(state, tensors)) or self._changers:
+                if not (holds or self._readers):
+                    self._compute(state, tensors)
+                    self._turn.notify_all()
+                    break
+                self._changers += not holds
+                self._turn.wait()
+                self._changers -= not holds
+            self._readers += 1
+
+    def leave(self) -> None:
+        """After `enter`."""
+        with self._turn:
+            self._readers -= 1
+            if not self._readers:
+                self._turn.notify_all()
+
+    def _holds(self, state: Any, tensors: Sequence[Tensor]) -> bool:
+        """Whether all that is ready was computed of these."""
+        return bool(state == self._state) and all(map(is_, [owner() for owner in self._owners], tensors))
+
+    def _compute(self, state: Any, tensors: Sequence[Tensor]) -> None:
+        before, owners = self._state, [owner() for owner in self._owners]
+        self._state = None  # should it break off
+        if self._ready:
+            everything = before is None or before[0] != state[0]
+            changed = {
+                i
+                for i, tensor in enumerate(tensors)
+                if everything or before[1][i] != state[1][i] or owners[i] is not tensor
+            }
+            memo: dict[Any, Any] = {}
+            for (held, pack), place in self._ready.items():
+                if not changed.isdisjoint(sources(held)):
+                    place.copy_(self._computed(held, pack, tensors, memo))
+        self._state, self._owners = state, [weakref.ref(tensor) for tensor in tensors]
 
     def _state_of(self, tensors: Sequence[Tensor]) -> Any:
         """What tells whether sources are the same: torch's counts of changes, where they are, steps of optimizers."""
@@ -113,7 +143,7 @@ class Weights:
     def ready(self, held: Held, pack: Any, tensors: Sequence[Tensor]) -> Tensor:
         """pack(held value), or (pack None) its numbers in order; the place stays the same for good."""
         key = (held, pack)
-        with self._lock:
+        with self._turn:
             if key not in self._ready:
                 self._ready[key] = self._computed(held, pack, tensors, {})
             return self._ready[key]
@@ -129,7 +159,7 @@ class Weights:
     @property
     def bytes(self) -> int:
         """The memory that all of it takes."""
-        return sum(tensor.nbytes for tensor in self._ready.values())
+        return sum(tensor.nbytes for tensor in list(self._ready.values()))
 
 
 def evaluate(value: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Any:

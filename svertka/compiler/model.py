@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from svertka.compiler.compiled import Compiled
 from svertka.errors import SvertkaError
+from svertka.jit import engine
 
 _KINDS = 8  # of calls that are told apart: arrangements of arguments and modes of the modules
 
@@ -69,11 +72,14 @@ class CompiledModel:
         if reason:
             return self.model(*arguments, **keywords)
         key = (form, *[module.training for module in self._modules])
-        if key not in self.kinds:
-            self.kinds[key] = self._compiled(form)
-            if len(self.kinds) > _KINDS:
-                self.kinds.popitem(last=False)
-        compiled, results = self.kinds[key]
+        found = self.kinds.get(key)
+        if found is None:
+            with engine.alone():
+                found = self.kinds.get(key) or self._compiled(form)
+                self.kinds[key] = found
+                if len(self.kinds) > _KINDS:
+                    self.kinds.popitem(last=False)
+        compiled, results = found
         flat = compiled(*held, *leaves)
         return flat[0] if results[0] is None else pytree.tree_unflatten(flat, results[0])
 
@@ -87,6 +93,8 @@ class CompiledModel:
             return "it has hooks"
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"
+        if torch._C._len_torch_dispatch_stack():
+            return "it is being traced, as a part of another"
         return ""
 
     def _compiled(self, form: Any) -> tuple[Compiled, list[Any]]:
@@ -97,10 +105,14 @@ class CompiledModel:
         results: list[Any] = []
         count = len(self._places)
 
-        def function(*values: Any) -> list[Any]:
+        def function(*values: Any, on: Callable[[], nn.Module] = self._twin) -> list[Any]:
             given = values[count:]
             arguments, keywords = (given, {}) if isinstance(form, int) else pytree.tree_unflatten(given, form)
-            result = self._with(values[:count])(*arguments, **keywords)
+            if torch._C._len_torch_dispatch_stack():  # it is traced
+                held = dict(zip(self._names, values[:count], strict=True))
+                result = torch.func.functional_call(on(), held, arguments, keywords)
+            else:
+                result = self.model(*arguments, **keywords)
             if isinstance(result, Tensor):
                 results[:] = [None]
                 return [result]
@@ -110,12 +122,18 @@ class CompiledModel:
 
         leaves = form if isinstance(form, int) else form.num_leaves
         names = [*self._names, *[None] * leaves]
-        return Compiled(function, names), results
+        return Compiled(function, names, otherwise=partial(function, on=lambda: self.model)), results
 
-    def _with(self, held: Any) -> Callable[..., Any]:
-        """The model with other parameters and buffers."""
-        values = dict(zip(self._names, held, strict=True))
-        return lambda *arguments, **keywords: torch.func.functional_call(self.model, values, arguments, keywords)
+    def _twin(self) -> nn.Module:
+        """The model's modules anew, with the same tensors: other threads may call the model while this is traced.
+
+        What can't be copied is traced as it is.
+        """
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        try:
+            return copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
+        except Exception:  # a model may hold anything
+            return self.model
 
     def __repr__(self) -> str:
         return f"svertka.compile({self.model!r})"

@@ -14,6 +14,12 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from svertka.engine.dispatch import using
+from svertka.jit import engine
+
+
+def constants(graph: fx.GraphModule) -> set[int]:
+    """The ids of the tensors that are written in a graph."""
+    return {id(getattr(graph, str(node.target), None)) for node in graph.graph.nodes if node.op == "get_attr"}
 
 
 def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> fx.GraphModule:
@@ -30,7 +36,7 @@ def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> fx.GraphMod
         return function(*(next(rest) if isinstance(x, Tensor) else x for x in fakes))
 
     functional = torch.func.functionalize(of_tensors, remove="mutations")
-    with torch.no_grad(), mode, using("portable"):
+    with engine.alone(), torch.no_grad(), mode, using("portable"):  # alone: make_fx exchanges parts of torch meanwhile
         graph: fx.GraphModule = make_fx(functional)(*tensors)
     graph.graph.eliminate_dead_code()
     return graph

@@ -1,8 +1,9 @@
-"""A choice among names that holds for the process: said by a call, or else by an environment variable."""
+"""A choice among names: for the process, by a call or else an environment variable, or for a while in one thread."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,17 +22,19 @@ class Choice:
     def __init__(self, kind: str, variable: str, names: Sequence[str]) -> None:
         self.kind, self.variable, self.names = kind, variable, tuple(names)
         self._name = ""
+        self._here = threading.local()  # what `held` says in this thread
 
     def get(self) -> str:
-        """The name in force."""
-        if not self._name:
+        """The name in force in this thread."""
+        name: str = getattr(self._here, "name", "") or self._name
+        if not name:
             name = os.environ.get(self.variable, self.names[0])
             self._check(name, f"{self.variable}={name}")
             self._name = name
-        return self._name
+        return name
 
     def set(self, name: str) -> None:
-        """Puts a name in force.
+        """Puts a name in force, in all threads.
 
         Raises:
             SvertkaError: for another name.
@@ -41,13 +44,14 @@ class Choice:
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """`set` for a `with` block."""
-        before = self.get()
-        self.set(name)
+        """`set` for a `with` block, in this thread alone: others may be in the middle of their calls."""
+        self._check(name, repr(name))
+        before = getattr(self._here, "name", "")
+        self._here.name = name
         try:
             yield
         finally:
-            self.set(before)
+            self._here.name = before
 
     def _check(self, name: str, said: str) -> None:
         if name not in self.names:

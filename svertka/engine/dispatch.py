@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -51,17 +53,18 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
 }
 
 _REMEMBERED = 4096
+_LARGEST = 256 << 20  # bytes of all their tables together
 _runners: OrderedDict[Any, tuple[Any, Any, Tally]] = OrderedDict()
 _choice = Choice("engine", VARIABLE, ENGINES)
 
 
 def engine() -> str:
-    """Which engine is in use: "auto", "kernels" or "portable"."""
+    """Which engine is in use in this thread: "auto", "kernels" or "portable"."""
     return _choice.get()
 
 
 def use(name: str) -> None:
-    """Chooses who computes.
+    """Chooses who computes, in all threads.
 
     Args:
         name: "auto": the kernels what they can, torch's operations the rest and most of what needs gradients;
@@ -74,7 +77,7 @@ def use(name: str) -> None:
 
 
 def using(name: str) -> AbstractContextManager[None]:
-    """`use` for a `with` block."""
+    """`use` for a `with` block, in this thread alone: others may be in the middle of their calls."""
     return _choice.held(name)
 
 
@@ -92,9 +95,8 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
             key += (None,) if tensor is None else (tensor.shape, tensor.stride())
         found = _runners.get(key)
         if found is None:
-            found = _runners[key] = _prepared(operation, needed, x, tensors, options)
-            if len(_runners) > _REMEMBERED:
-                _runners.popitem(last=False)
+            found = _prepared(operation, needed, x, tensors, options)
+            _remember(key, found)
         runner, _, entry = found
         if runner.__class__ is not str:
             entry.count += 1
@@ -106,9 +108,43 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     return NotImplemented
 
 
+def _remember(key: Any, entry: tuple[Any, Any, Tally]) -> None:
+    """Keeps what was prepared, up to so many, and to so many bytes of tables; what was prepared first goes first."""
+    global _held
+    size = bytes_of(entry[0])
+    with _lock:
+        if key in _runners:  # by another thread
+            return
+        _runners[key], _sizes[key] = entry, size
+        _held += size
+        while len(_runners) > _REMEMBERED or (_held > _LARGEST and len(_runners) > 1):
+            gone, _ = _runners.popitem(last=False)
+            _held -= _sizes.pop(gone)
+
+
 def forget() -> None:
     """Forgets all that was prepared, so that it is prepared anew."""
-    _runners.clear()
+    global _held
+    with _lock:
+        _runners.clear()
+        _sizes.clear()
+        _held = 0
+
+
+def bytes_of(runner: Any) -> int:
+    """The memory of all tensors that something holds: of a runner, its tables of the index map."""
+    seen: dict[int, int] = {}
+    waiting = [runner]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value.untyped_storage().nbytes() if isinstance(value, Tensor) else 0
+        if isinstance(value, (list, tuple)):
+            waiting += value
+        elif type(value).__module__.startswith("svertka.engine."):
+            waiting += getattr(value, "__dict__", {}).values()
+    return sum(seen.values())
 
 
 def prepared() -> list[tuple[Any, Any, list[Any]]]:

@@ -142,7 +142,7 @@ def _cores() -> int:
 def _cache() -> Finding:
     state = cache.state()
     if state.folder is None:
-        return Finding("cache", state.finding, f"unset {cache.VARIABLE}: each process compiles its kernels anew")
+        return Finding("cache", f"none, {state.finding}", "each process compiles its kernels anew")
     found = f"{state.folder}: {state.entries} entries, {state.size / 2**20:.1f} of {state.limit >> 20} MiB"
     if state.finding:
         return Finding("cache", f"{state.folder} is not used: {state.finding}", cache.remedy(state.folder))

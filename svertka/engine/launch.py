@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from struct import Struct
 from threading import get_ident
 from typing import Any
@@ -26,10 +26,21 @@ def kernel_text(family: Family, spec: Any, schedule: Any, target: Target) -> str
     return str(parallel_module(family.name, target, lambda e, *arguments: family.write(spec, schedule, e, *arguments)))
 
 
-@cache
 def kernel(family: Family, spec: Any, schedule: Any, target: Target) -> engine.Loaded:
-    """The kernel of a spec and a schedule, compiled or loaded on first use."""
+    """The kernel of a spec and a schedule, compiled or loaded on first use, once for all threads."""
+    key = (family, spec, schedule, target)
+    found = _kernels.get(key)
+    if found is None:
+        with engine.alone():
+            found = _kernels.get(key) or _loaded(*key)
+            _kernels[key] = found
+    return found
 
+
+_kernels: dict[tuple[Family, Any, Any, Target], engine.Loaded] = {}
+
+
+def _loaded(family: Family, spec: Any, schedule: Any, target: Target) -> engine.Loaded:
     def write() -> str:
         return kernel_text(family, spec, schedule, target)
 

@@ -203,7 +203,7 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     key = (id(weight), id(pack))
     found = _packed.get(key)
     version = 0 if weight.is_inference() else weight._version
-    state = (version, _steps, weight.data_ptr(), weight.shape, weight.stride())
+    state = (version, epoch(), weight.data_ptr(), weight.shape, weight.stride())
     if found is not None and found.state == state and found.holds(weight):
         return found.packed
     if found is None:
@@ -230,7 +230,6 @@ def forget_weights() -> None:
     """Packs all weights anew when they are next used: after edits of single numbers through `.data`."""
     global _forgotten
     _forgotten += 1
-    _packed.clear()
 
 
 COMPARED = 1 << 16

@@ -14,12 +14,12 @@ _choice = Choice("precision", VARIABLE, tuple(PRODUCTS))
 
 
 def get_precision() -> str:
-    """The policy in force: "strict" or "fast"."""
+    """The policy in force in this thread: "strict" or "fast"."""
     return _choice.get()
 
 
 def set_precision(name: str) -> None:
-    """Chooses how convolutions may be computed.
+    """Chooses how convolutions may be computed, in all threads.
 
     Args:
         name: "strict": by algorithms whose rounding error is no larger than the direct sum's; "fast": also by
@@ -32,7 +32,7 @@ def set_precision(name: str) -> None:
 
 
 def precision(name: str) -> AbstractContextManager[None]:
-    """`set_precision` for a `with` block."""
+    """`set_precision` for a `with` block, in this thread alone."""
     return _choice.held(name)
 
 

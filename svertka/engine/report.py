@@ -62,8 +62,11 @@ def report(compiled: Any = None, *, reset: bool = False, measure: bool = False) 
         from svertka.compiler.report import report as of_network
 
         return of_network(compiled, measure=measure)
-    counts = {call: tally.count for call, tally in _tallies.items() if tally.count}
-    if reset:
-        for entry in _tallies.values():
-            entry.count = 0
+    counts = {}
+    for call, entry in list(_tallies.items()):  # a copy in one go: other threads may add kinds of calls meanwhile
+        count = entry.count
+        if reset:
+            entry.count -= count  # and count further calls
+        if count:
+            counts[call] = count
     return counts

@@ -43,14 +43,17 @@ def key(*parts: str) -> str:
 
 
 def folder() -> Path | None:
-    """Where entries lie: what SVERTKA_CACHE says, else svertka in the user's cache folder; None if it is off."""
+    """Where entries lie: what SVERTKA_CACHE says, else svertka in the user's cache folder; None if nowhere."""
     chosen = os.environ.get(VARIABLE, "")
     if chosen == OFF or not hasattr(os, "geteuid"):  # without owners and modes nothing tells whose an entry is
         return None
-    if chosen:
-        return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "svertka"
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "svertka"
+    except RuntimeError:  # this user, or the one that is named, has no home
+        return None
 
 
 def read(key: str) -> bytes | None:
@@ -79,7 +82,7 @@ class State:
     """What there is to say about the cache.
 
     Args:
-        folder: where it is; None if it is off.
+        folder: where it is; None if there is no place for it.
         finding: why it isn't used; "" if it is.
         entries, size: how many and how many bytes.
         limit: of the bytes.
@@ -96,7 +99,9 @@ def state() -> State:
     """The cache as it is now; nothing is made."""
     path = folder()
     if path is None:
-        return State(None, "it is switched off", 0, 0)
+        off = os.environ.get(VARIABLE) == OFF or not hasattr(os, "geteuid")
+        told = f"it is switched off: unset {VARIABLE}" if off else f"there is no home folder: set {VARIABLE} to one"
+        return State(None, told, 0, 0)
     try:
         place = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -182,7 +187,7 @@ def _read(key: str, place: int) -> bytes | None:
         if not _HEADER <= found.st_size <= _LARGEST:
             return None
         data = os.read(file, found.st_size)
-        if time.time() - found.st_mtime > _REMEMBER_USE:
+        if abs(time.time() - found.st_mtime) > _REMEMBER_USE:  # in the future, too: clocks are set back
             os.utime(file)
     finally:
         os.close(file)
@@ -209,7 +214,7 @@ def _write(key: str, payload: bytes, place: int) -> None:
 def _sweep(place: int, limit: int) -> None:
     """Removes what was used longest ago until an eighth is free, and what dead writers left behind."""
     for used, _, name in _entries(_temporary(place), place):
-        if time.time() - used > _LEFT_BEHIND:
+        if abs(time.time() - used) > _LEFT_BEHIND:
             _remove(name, place)
     found = sorted(_entries(_names(place), place))
     total = sum(size for _, size, _ in found)

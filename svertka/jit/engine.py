@@ -6,6 +6,7 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache as once
 from threading import RLock
@@ -29,6 +30,11 @@ _loaded: list[Any] = []  # machine code lives as long as the process
 
 if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that is held, or LLVM in the middle of something
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def alone() -> AbstractContextManager[Any]:
+    """One thread at a time, as for compiling, which it may do inside; a forked child never finds it occupied."""
+    return _lock
 
 
 @dataclass

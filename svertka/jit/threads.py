@@ -33,6 +33,7 @@ class Team(ctypes.Structure):
 
 _team: Team | None = None
 _address = 0  # of _team
+_teams: list[Team] = []  # machine code that was given an address may read there as long as the process lives
 _in_child = False
 
 
@@ -40,9 +41,13 @@ def team() -> Team:
     """What forks; without a `fork` if there is none (all is then done by the caller alone)."""
     global _team, _address
     if _team is None:
-        found = Team() if _in_child else _openmp()
-        _team = found if found.fork else _own()
-        _address = ctypes.addressof(_team)
+        with engine.alone():  # else two first callers would have two teams
+            if _team is None:
+                found = Team() if _in_child else _openmp()
+                found = found if found.fork else _own()
+                _teams.append(found)
+                _address = ctypes.addressof(found)
+                _team = found  # last: who sees it may use the address
     return _team
 
 

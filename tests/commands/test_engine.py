@@ -65,9 +65,9 @@ def test_a_folder_that_is_not_used_is_told_with_the_remedy(folder):
 
 def test_a_cache_that_is_off_says_so(monkeypatch):
     monkeypatch.setenv(cache.VARIABLE, cache.OFF)
-    assert "The cache is off (SVERTKA_CACHE=off)" in printed("cache")
+    assert "There is no cache, it is switched off: unset SVERTKA_CACHE" in printed("cache")
     assert json.loads(printed("cache", "--json"))["folder"] is None
-    assert "the cache is switched off" in printed("cache", "clear")
+    assert "there is no cache, it is switched off" in printed("cache", "clear")
 
 
 def test_the_doctor_names_everything(quick):
@@ -97,11 +97,11 @@ def test_a_wrong_kernel_is_found(monkeypatch):
 
     right = dispatch.PREPARE[spec.MaxPool]
     monkeypatch.setitem(dispatch.PREPARE, spec.MaxPool, wrong)
-    dispatch._runners.clear()
+    dispatch.forget()
     try:
         text = printed("doctor", code=1)
     finally:
-        dispatch._runners.clear()
+        dispatch.forget()
     assert "numbers are wrong, by up to" in text
     assert "4 of" in text  # two poolings in two layouts
     assert "SVERTKA_ENGINE=portable" in text
@@ -114,11 +114,11 @@ def test_what_the_kernels_refuse_is_portable_and_what_fails_is_told(monkeypatch)
 
     monkeypatch.setitem(dispatch.PREPARE, spec.MaxPool, lambda *_, **__: "today is Sunday")
     monkeypatch.setitem(dispatch.PREPARE, spec.Pad, fails)
-    dispatch._runners.clear()
+    dispatch.forget()
     try:
         trials = {trial.operation: trial for trial in doctor.self_test()}
     finally:
-        dispatch._runners.clear()
+        dispatch.forget()
     refused = trials["adaptive max pool, channels last"]
     assert (refused.path, refused.detail, refused.fault) == (PORTABLE, "today is Sunday", "")
     assert trials["pad, contiguous"].fault == "ValueError: it broke"
@@ -140,7 +140,7 @@ def test_advice_follows_the_findings(monkeypatch):
     monkeypatch.setattr(doctor, "detected", lambda: "another")
     assert "unset SVERTKA_TARGET to compute with another" in doctor._target().advice
     monkeypatch.setenv(cache.VARIABLE, cache.OFF)
-    assert "unset SVERTKA_CACHE" in doctor._cache().advice
+    assert "unset SVERTKA_CACHE" in doctor._cache().found
     monkeypatch.setattr(doctor, "bandwidth", lambda _: (_ for _ in ()).throw(MemoryError))
     assert doctor._memory().found == "not measured"
 

@@ -156,3 +156,17 @@ def test_a_call_of_many_shapes_is_not_remembered_for_ever(monkeypatch):
         for length in range(3, 13):
             functional.conv1d(torch.ones(1, 1, length), torch.ones(1, 1, 3))
     assert len(dispatch._runners) == 4
+
+
+def test_the_memory_of_what_is_remembered_is_bounded(monkeypatch):
+    """Its tables of the index map, which fill pages for large pictures of many sizes."""
+    monkeypatch.setattr(dispatch, "_LARGEST", 200_000)
+    dispatch.forget()
+    with torch.no_grad(), svertka.using("kernels"):
+        for length in range(30, 60):
+            functional.conv2d(torch.ones(1, 40, length, 30), torch.ones(8, 40, 4, 4), stride=2)
+    sizes = [dispatch.bytes_of(runner) for runner, _, _ in dispatch._runners.values()]
+    assert 1 < len(sizes) < 30 and min(sizes) > 4 * 16 * 100
+    assert sum(sizes) == dispatch._held <= 200_000
+    dispatch.forget()
+    assert not dispatch._held

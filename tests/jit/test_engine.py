@@ -118,7 +118,7 @@ def test_what_was_written_while_the_code_changed_is_not_kept_under_the_recipe():
 
 
 def test_exchanged_code_is_written_and_not_found(monkeypatch):
-    kernel = launch.kernel.__wrapped__
+    kernel = launch._loaded
     arguments = (DENSE, Dense(1, 2), DenseSchedule(1, 1), host())
     assert [kernel(*arguments).from_cache for _ in range(2)] == [False, True]
     monkeypatch.setattr(dense.DenseKernel, "_start", lambda self, *_: [self.e.splat(1.0)] * 1)
@@ -136,9 +136,9 @@ def test_families_from_elsewhere_are_known_by_their_ir(monkeypatch):
         e.store(e.b.add(e.load(numbers, task, I64), e.i64(amount)), numbers, task)
 
     family = Family("elsewhere", ("numbers",), (), write)
-    launch.kernel.__wrapped__(family, Dense(1, 1), DenseSchedule(1, 1), host())
+    launch._loaded(family, Dense(1, 1), DenseSchedule(1, 1), host())
     assert not recipes
-    launch.kernel.__wrapped__(DENSE, Dense(1, 1), DenseSchedule(1, 1), host())
+    launch._loaded(DENSE, Dense(1, 1), DenseSchedule(1, 1), host())
     assert recipes
 
 

@@ -55,6 +55,13 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
 _REMEMBERED = 4096
 _LARGEST = 256 << 20  # bytes of all their tables together
 _runners: OrderedDict[Any, tuple[Any, Any, Tally]] = OrderedDict()
+_sizes: dict[Any, int] = {}  # of each, in bytes
+_held = 0  # the sum of these
+_lock = threading.Lock()
+
+if hasattr(os, "register_at_fork"):  # a child must not inherit a lock that is held
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 _choice = Choice("engine", VARIABLE, ENGINES)
 
 

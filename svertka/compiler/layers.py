@@ -138,7 +138,8 @@ def _convolution(low: Lowering, block: blocks.Block) -> Recorded:
     b = bias if bias is None or isinstance(bias, Tensor) else low.recorder.stand_in(bias, ())
     # A weight in channels_last makes a result in channels_last, whatever x is.
     rest = (b,) if transposed else (b, None, residual)
-    run = runner(low, prepare, operation, x, empty(shape, True), *rest)
+    changing = {} if transposed else {"changing": isinstance(weight, Tensor)}
+    run = runner(low, prepare, operation, x, empty(shape, True), *rest, **changing)
     y = run(x, w, *rest)
     places = math.prod((x if transposed else block.base.meta["val"]).shape[2:]) * x.shape[0]
     y = y.squeeze(2) if ndim == 1 else y

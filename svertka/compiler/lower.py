@@ -21,6 +21,7 @@ from svertka.compiler.layers import Flat
 from svertka.compiler.plan import Output, Plan
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, NotRecordable, Recorder
 from svertka.engine.launch import not_recording
+from svertka.engine.precision import as_noted
 from svertka.errors import GeometryError
 
 aten = torch.ops.aten
@@ -98,9 +99,11 @@ class Lowering:
                 if node.op == "get_attr":
                     self.env[node] = Constant(getattr(self.module, str(node.target)))
                 elif node in found:
-                    self._block(node, found[node])
+                    with as_noted(found[node].base.meta):
+                        self._block(node, found[node])
                 elif node.op == "call_function" and node not in taken:
-                    self._operation(node)
+                    with as_noted(node.meta):
+                        self._operation(node)
                 elif node.op == "output":
                     outputs, shapes = self._outputs(node)
         return Plan(self.recorder, outputs, shapes)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.traceback import preserve_node_meta
 
 from svertka.engine.dispatch import using
 from svertka.jit import engine
@@ -35,8 +36,12 @@ def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> fx.GraphMod
         rest = iter(given)
         return function(*(next(rest) if isinstance(x, Tensor) else x for x in fakes))
 
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, fx.GraphModule):
+        function = fx.Interpreter(owner).run  # node by node, so that what is noted with each stays with it
     functional = torch.func.functionalize(of_tensors, remove="mutations")
-    with engine.alone(), torch.no_grad(), mode, using("portable"):  # alone: make_fx exchanges parts of torch meanwhile
+    # alone: make_fx exchanges parts of torch meanwhile
+    with engine.alone(), torch.no_grad(), mode, using("portable"), preserve_node_meta():
         graph: fx.GraphModule = make_fx(functional)(*tensors)
     graph.graph.eliminate_dead_code()
     return graph

@@ -13,6 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from svertka import arguments, spec
 from svertka import functional as F
+from svertka.engine.precision import noted, of_layer
 from svertka.errors import GeometryError
 from svertka.functional import Padding, Sizes
 from svertka.window import integer
@@ -27,6 +28,9 @@ class _Conv:
             (before, after) for each axis.
         padding_mode: "zeros", "replicate", "reflect", "symmetric" or "circular".
 
+    Attributes:
+        precision: "strict" or "fast" for this layer alone, see `svertka.set_precision`; None for what holds elsewhere.
+
     Shapes:
         input [N, in_channels, *size] or [in_channels, *size], output [N, out_channels, *output size];
         weight [out_channels, in_channels / groups, *kernel_size], bias [out_channels].
@@ -37,6 +41,7 @@ class _Conv:
 
     _ndim: int
     padding_mode: Any
+    precision: str | None = None
 
     def __init__(
         self,
@@ -69,7 +74,10 @@ class _Conv:
 
     def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
         # torch's `forward` and its subclasses with weights of their own making end up here.
-        return F.run(self.operation, input, weight, bias)
+        if self.precision is None:
+            return F.run(self.operation, input, weight, bias)
+        with (noted if torch.compiler.is_compiling() else of_layer)(self.precision):
+            return F.run(self.operation, input, weight, bias)
 
 
 class Conv1d(_Conv, nn.Conv1d):

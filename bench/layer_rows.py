@@ -80,6 +80,11 @@ def _depthwise(channels: int, size: int, kernel: int, stride: int = 1) -> Row:
     return _row("depthwise", name, "conv", channels, size, **numbers)
 
 
+def _groups(inputs: int, outputs: int, groups: int, size: int) -> Row:
+    name = f"3×3 {groups} groups {size}² {inputs}→{outputs}"
+    return _row("groups", name, "conv", inputs, size, outputs=outputs, kernel=3, padding=1, groups=groups)
+
+
 def _pool(name: str, kind: str, channels: int, size: int, kernel: int = 2, stride: int = 2, padding: int = 0) -> Row:
     name = f"{name} {size}² ×{channels}"
     return _row("pooling", name, kind, channels, size, kernel=kernel, stride=stride, padding=padding)
@@ -101,6 +106,7 @@ ROWS: tuple[Row, ...] = (
     *(_depthwise(c, n, 3, s) for c, n in ((128, 56), (32, 112)) for s in (1, 2)),
     _depthwise(96, 56, 7),
     _depthwise(64, 28, 31),
+    *(_groups(*numbers) for numbers in ((128, 128, 32, 56), (256, 256, 32, 28), (128, 128, 64, 56), (32, 96, 32, 56))),
     _row("others", "transposed 4×4/2 28² 128→64", "transposed", 128, 28, outputs=64, kernel=4, stride=2, padding=1),
     _row("others", "3×3 dilated 2 28² 128→128", "conv", 128, 28, outputs=128, kernel=3, padding=2, dilation=2),
     _row("others", "unshared 3×3 14² 32→32", "unshared", 32, 14, outputs=32, kernel=3, padding=1),

@@ -12,6 +12,7 @@ from torch import Tensor
 from svertka import spec
 from svertka import window as geometry
 from svertka.engine import few, winograd
+from svertka.engine.grouped import prepare_grouped
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import (
     Tables,
@@ -26,6 +27,7 @@ from svertka.engine.layout import (
 from svertka.engine.packing import Packing, packed_weight, same
 from svertka.engine.pools import prepare_depthwise
 from svertka.engine.tuning import schedule_for
+from svertka.kernels.channelwise import ChannelwiseSchedule
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.few import FewSchedule
@@ -76,6 +78,10 @@ def prepare_block(
         if not isinstance(runner, str):
             return runner
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, operation.activation)
+    if isinstance(schedule, ChannelwiseSchedule) or (operation.groups > 1 and schedule is None):
+        runner = prepare_grouped(operation, x, weight, epilogue, schedule)
+        if not isinstance(runner, str):
+            return runner
     if isinstance(schedule, WinogradSchedule) or (schedule is None and winograd.suits(operation, weight)):
         runner = winograd.prepare_winograd(operation, x, weight, epilogue, schedule, changing)
         if not isinstance(runner, str):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.engine.launch import Launch, address
-from svertka.engine.layout import channels_last, empty, with_channels_last
-from svertka.engine.packing import packed_weight
+from svertka.engine.layout import channels_last, contiguous, empty, with_channels_last
+from svertka.engine.packing import packed_weight, same
 from svertka.kernels.channelwise import CHANNELWISE, Channelwise, ChannelwiseSchedule, choose_channelwise
 from svertka.kernels.combine import (
     Average,
@@ -28,6 +28,7 @@ from svertka.kernels.combine import (
     WeightedSum,
 )
 from svertka.kernels.epilogue import Epilogue
+from svertka.kernels.family import Family
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE, Segments, Window
 
@@ -76,11 +77,10 @@ def prepare_depthwise(
 ) -> Any:
     """A runner for a depthwise convolution block without pooling, or why there is none.
 
-    weight: [C · multiplier, 1, *kernel_size].
+    weight: [C, 1, *kernel_size].
     """
-    multiplier = weight.shape[0] // x.shape[1]
-    if multiplier & (multiplier - 1) or (multiplier > 1 and not multiplier <= 4 <= weight.shape[0]):
-        return f"{multiplier} outputs for each of {x.shape[1]} channels don't make vectors"
+    if weight.shape[0] > x.shape[1]:
+        return "its channels have several outputs"
     return _prepared(operation, WeightedSum(), x, weight, bias, scale, residual, schedule=schedule)
 
 
@@ -94,7 +94,7 @@ def _prepared(
     operation.output_size(x.shape[2:])  # raises where no window fits
     if x[0].numel() >= 2**31:
         return "an image has more numbers than a table can count"
-    if not channels_last(x) and schedule is None and _multiplier(operation, x, *tensors) == 1:
+    if not channels_last(x) and schedule is None:
         from svertka.engine.planes import prepare_planes  # which builds on this module
 
         runner = prepare_planes(operation, x, *tensors, where=getattr(combination, "where", ""))
@@ -103,14 +103,7 @@ def _prepared(
     parts = _parts(operation, combination, x) if schedule is None else 1
     if parts > 1:
         return _InParts(operation, x, parts)
-    return _Runner(operation, combination, x, *tensors, schedule=schedule)
-
-
-def _multiplier(operation: Any, x: Tensor, weight: Tensor | None = None, *_: Tensor | None) -> int:
-    """The number of outputs for each channel."""
-    if weight is None or not isinstance(operation, (spec.Convolution, spec.ConvolutionBlock)):
-        return 1
-    return weight.shape[0] // x.shape[1]
+    return _runner(operation, combination, x, *tensors, schedule=schedule)
 
 
 def _parts(operation: Any, combination: Combination, x: Tensor) -> int:
@@ -134,8 +127,8 @@ class _InParts:
             count = math.prod(x.shape[2:]) if operation.divisor is None else operation.divisor
             parted, operation = spec.AveragePool(windows, divisor=1.0), replace(operation, divisor=count)
             combination = Average()
-        self.first = _Runner(parted, combination, x)
-        self.second = _Runner(operation, combination, empty(self.first.shape, True))
+        self.first = _runner(parted, combination, x)
+        self.second = _runner(operation, combination, empty(self.first.shape, True))
         self.detail = f"{self.first.detail}, images in {parts} parts"
 
     def __call__(self, x: Tensor, **_: Any) -> Any:
@@ -239,11 +232,12 @@ def padded_row(window: Any, n: int) -> Tensor:
     return torch.from_numpy(line.astype(np.int32))
 
 
-class _Normalised:
+@dataclass(frozen=True)
+class Normalised:
     """Weights of a pooling, [taps, channels]."""
 
-    def __init__(self, channels: int, divide: bool) -> None:
-        self.channels, self.divide = channels, divide
+    channels: int
+    divide: bool
 
     def __call__(self, weight: Tensor) -> Tensor:
         lines = weight.reshape(weight.shape[0], -1)
@@ -252,50 +246,67 @@ class _Normalised:
         return lines.expand(self.channels, -1).t().contiguous()
 
 
-_PACKINGS: dict[tuple[int, bool], _Normalised] = {}
-
-
-class _Runner:
+def _runner(
+    operation: Any,
+    combination: Combination,
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    schedule: ChannelwiseSchedule | None = None,
+) -> ChannelwiseRunner:
     """An operation on inputs of one shape, by the channelwise family."""
+    channels, row = x.shape[1], operation.windows[-1]
+    regular = {"taps": row.size, "stride": row.stride, "dilation": row.dilation} if isinstance(row, Window) else {}
+    activation = getattr(operation, "activation", None)
+    epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
+    kernel = Channelwise(combination, channels, epilogue, deep=operation.ndim == 3, **regular)
+    columns = row.output_size(x.shape[-1])
+    schedule = schedule or choose_channelwise(kernel, host(), columns)
+    if schedule.pixels > columns or schedule.vectors * min(schedule.lanes, channels) > channels:
+        raise ValueError(f"{schedule} is larger than a row of {columns} outputs of {channels} channels")
+    divide = isinstance(operation, spec.WeightedPool) and isinstance(combination, WeightedSum)
+    packing = same(Normalised(channels, divide))
+    last = channels_last(x) or (weight is not None and channels_last(weight))
+    return ChannelwiseRunner(operation, kernel, schedule, x, last, packing)
+
+
+class ChannelwiseRunner:
+    """An operation on inputs of one shape, by the channelwise family or one with its tables.
+
+    Args:
+        kernel, schedule, family: see there.
+        x: like the input: its shape and strides.
+        last: the output's channels are neighbours.
+        packing: of the weights.
+        width: channels in a block of vectors; all of their lanes if 0.
+    """
 
     def __init__(
         self,
         operation: Any,
-        combination: Combination,
+        kernel: Channelwise,
+        schedule: ChannelwiseSchedule,
         x: Tensor,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        scale: Tensor | None = None,
-        residual: Tensor | None = None,
-        *,
-        schedule: ChannelwiseSchedule | None = None,
+        last: bool,
+        packing: Any,
+        family: Family = CHANNELWISE,
+        width: int = 0,
     ) -> None:
-        multiplier = _multiplier(operation, x, weight)
-        size, channels, target = tuple(x.shape[2:]), x.shape[1] * multiplier, host()
-        self.combination, self.tells = combination, getattr(combination, "where", "")
-        self.last = channels_last(x) or (weight is not None and channels_last(weight))
-        self.shape = (x.shape[0], channels, *operation.output_size(size))
-        self.either = channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
-        self.axes = axes = _axes(operation, combination, size)
-        row = operation.windows[-1]
-        inner = inner_outputs(row, size[-1])
-        regular, start = {}, 0
-        if isinstance(row, Window):
-            regular, start = {"taps": row.size, "stride": row.stride, "dilation": row.dilation}, row.at(size[-1]).offset
-        activation = getattr(operation, "activation", None)
-        epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
-        kernel = Channelwise(
-            combination, channels, epilogue, deep=operation.ndim == 3, multiplier=multiplier, **regular
-        )
-        schedule = schedule or choose_channelwise(kernel, target, axes[2].outputs)
-        if schedule.pixels > axes[2].outputs or schedule.vectors * min(schedule.lanes, channels) > channels:
-            raise ValueError(f"{schedule} is larger than a row of {axes[2].outputs} outputs of {channels} channels")
-        self.launch = _launch(kernel, schedule, x, axes, inner, start)
+        size, row = tuple(x.shape[2:]), operation.windows[-1]
+        self.combination, self.tells = kernel.combination, getattr(kernel.combination, "where", "")
+        self.last, self.packing = last, packing
+        self.shape = (x.shape[0], kernel.channels, *operation.output_size(size))
+        self.either = kernel.channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
+        self.axes = axes = _axes(operation, kernel.combination, size)
+        start = row.at(size[-1]).offset if isinstance(row, Window) else 0
+        width = width or schedule.vectors * schedule.lanes
+        self.launch = _launch(family, kernel, schedule, x, axes, inner_outputs(row, size[-1]), start, width)
         self.line = padded_row(row, size[-1])
         self.tables = (*(address(axis.table) for axis in axes), address(self.line))
-        divide = isinstance(operation, spec.WeightedPool) and isinstance(combination, WeightedSum)
-        self.packing = _PACKINGS.setdefault((channels, divide), _Normalised(channels, divide))
-        self.detail = f"channelwise, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
+        self.detail = f"{family.name}, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
 
     def __call__(
         self,
@@ -308,8 +319,8 @@ class _Runner:
         generator: torch.Generator | None = None,
         **_: Any,
     ) -> Any:
-        x = with_channels_last(x)
-        residual = None if residual is None else with_channels_last(residual)
+        x = with_channels_last(x, "x")
+        residual = None if residual is None else with_channels_last(residual, "residual")
         bias, scale = (None if line is None else line.contiguous() for line in (bias, scale))
         packed = None if weight is None else packed_weight(weight, self.packing)
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
@@ -322,7 +333,7 @@ class _Runner:
             address(bias), address(scale), address(residual), address(seed),
         )  # fmt: skip
         if not (self.last or self.either):
-            result = y.contiguous()
+            result = contiguous(y)
             indices = None if indices is None else indices.contiguous()
             if taps is not None:
                 turned = room_for_taps(y.numel(), self.combination.bits)
@@ -355,25 +366,26 @@ def _axes(operation: Any, combination: Combination, size: tuple[int, ...]) -> li
 
 
 def _launch(
+    family: Family,
     kernel: Channelwise,
     schedule: ChannelwiseSchedule,
     x: Tensor,
     axes: list[_Axis],
     inner: tuple[int, int],
     start: int,
+    width: int,
 ) -> Launch:
     depth, height, column = axes
     rows = x.shape[0] * depth.outputs * height.outputs
     taps = math.prod(axis.taps for axis in axes)
     rows_in_task = min(max(_TASK // (taps * column.outputs * kernel.channels), 1), rows)
     row_tasks = -(-rows // rows_in_task)
-    columns, width = column.outputs, schedule.vectors * schedule.lanes
-    channels = kernel.channels
+    columns, channels = column.outputs, kernel.channels
     if row_tasks < _FEW_TASKS and taps * rows_in_task * columns * channels > _TASK:  # long tasks
         channels = min(max(_TASK // (taps * rows_in_task * columns) // width, 1) * width, channels)
     channel_tasks = -(-kernel.channels // channels)
     return Launch(
-        CHANNELWISE,
+        family,
         kernel,
         schedule,
         row_tasks * channel_tasks,

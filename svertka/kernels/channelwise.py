@@ -49,7 +49,6 @@ class Channelwise:
         channels: of the output.
         epilogue: for weighted sums.
         taps, stride, dilation: of the windows along a row; 0 taps: their number varies.
-        multiplier: outputs in a row that read the same channel, 1 or a divisor of the vectors' lanes.
         deep: there are three axes, the first of which may have more than one tap and padding.
     """
 
@@ -60,7 +59,6 @@ class Channelwise:
     stride: int = 1
     dilation: int = 1
     deep: bool = False
-    multiplier: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,12 +98,14 @@ def choose_channelwise(spec: Channelwise, target: Target, columns: int) -> Chann
 class ChannelwiseKernel:
     """Writes the task of a spec and a schedule."""
 
+    unrolled = UNROLLED
+
     def __init__(self, spec: Channelwise, schedule: ChannelwiseSchedule, e: Emitter) -> None:
         self.spec, self.schedule, self.e, self.combination = spec, schedule, e, spec.combination
         e.lanes, e.vector = schedule.lanes, ir.VectorType(F32, schedule.lanes)
         e.indices = ir.VectorType(I32, schedule.lanes)
         self.lanes_used = min(e.lanes, spec.channels)
-        self.inputs = spec.channels // spec.multiplier
+        self.inputs = spec.channels  # neighbours at one place of x
         self.needs = self.combination.required
 
     def write(self, slots: Value, task: Value, _worker: Value) -> None:
@@ -123,29 +123,35 @@ class ChannelwiseKernel:
 
     def _row(self, row: Value) -> None:
         """A row of outputs; rows are counted through all images."""
-        e, a, pixels = self.e, self.a, self.schedule.pixels
+        self._begin(row)
+        if self.spec.taps:
+            self._tiles()
+        else:
+            self.e.loop(0, self.a.columns, self._single)
+
+    def _begin(self, row: Value) -> None:
+        e, a = self.e, self.a
         rest, height = e.divmod(row, a.heights)
         self.image, depth = e.divmod(rest, a.depths)
         self.x = e.at(a.x, e.mul(self.image, a.x_image))
         self.first_output = e.mul(row, a.columns)
         self.depth_line = self._line(a.depth_table, depth, a.depth_taps)
         self.height_line = self._line(a.height_table, height, a.height_taps)
-        if not self.spec.taps:
-            e.loop(0, a.columns, self._single)
-            return
-        back = e.sub(a.columns, pixels)
-        e.loop(0, a.columns, lambda pixel: self._tile(e.min(pixel, back)), step=pixels)
 
     def _line(self, table: Value, output: Value, taps: Value) -> Value:
         return self.e.at(table, self.e.mul(output, self.e.add(taps, EXTRA)), I32)
 
     # Tiles
 
+    def _tiles(self) -> None:
+        e, pixels = self.e, self.schedule.pixels
+        back = e.sub(self.a.columns, pixels)
+        e.loop(0, self.a.columns, lambda pixel: self._tile(e.min(pixel, back)), step=pixels)
+
     def _tile(self, pixel: Value) -> None:
         """Outputs pixel … pixel + pixels − 1 of a row."""
         e, a, pixels = self.e, self.a, self.schedule.pixels
-        first = e.mul(pixel, self.spec.stride)
-        column, places = e.add(first, a.start), e.at(a.line, first, I32)
+        places = e.at(a.line, e.mul(pixel, self.spec.stride), I32)
         reaches = e.b.icmp_signed("<=", e.add(pixel, pixels), a.inner_last)
         inner = e.b.and_(e.b.icmp_signed(">=", pixel, a.inner_first), reaches)
 
@@ -155,14 +161,8 @@ class ChannelwiseKernel:
 
             self._outputs(pixel, pixels, channel, line)
 
-        def all_inside(channel: Value) -> None:
-            def line(turn: int, place: Value, tap: Value, state: State) -> State:
-                return self._line_of_taps(turn, e.add(place, column), tap, channel, state)
-
-            self._outputs(pixel, pixels, channel, line)
-
         def fast() -> tuple[()]:
-            self._blocks(all_inside)
+            self._blocks(lambda channel: self._inside(pixel, channel))
             return ()
 
         def careful() -> tuple[()]:
@@ -170,6 +170,16 @@ class ChannelwiseKernel:
             return ()
 
         e.choose(inner, fast, careful)
+
+    def _inside(self, pixel: Value, channel: Value) -> None:
+        """A tile whose sources follow each other at the stride."""
+        e = self.e
+        column = e.add(e.mul(pixel, self.spec.stride), self.a.start)
+
+        def line(turn: int, place: Value, tap: Value, state: State) -> State:
+            return self._line_of_taps(turn, e.add(place, column), tap, channel, state)
+
+        self._outputs(pixel, self.schedule.pixels, channel, line)
 
     def _by_places(self, turn: int, places: Value, place: Value, tap: Value, channel: Value, state: State) -> State:
         """One line of the taps of a tile, read place by place of the padded row."""
@@ -224,7 +234,7 @@ class ChannelwiseKernel:
         """The states of so many pixels after one input, which each reads with its tap, counted from `tap`."""
         e, spec, vectors = self.e, self.spec, self.schedule.vectors
         x = self._input(place, channel)
-        values = [self._load_input(x, 0, v) for v in range(vectors)]
+        values = [self._load(x, 0, v) for v in range(vectors)]
         source = e.splat_index(e.b.trunc(place, I32)) if "source" in self.needs else None
         own = e.splat_index(e.b.trunc(tap, I32)) if "tap" in self.needs else None
         w = e.at(self.a.w, e.add(e.mul(tap, spec.channels), channel)) if "weight" in self.needs else None
@@ -240,20 +250,20 @@ class ChannelwiseKernel:
 
     def _line_of_taps(self, turn: int, place: Value, tap: Value, channel: Value, state: State) -> State:
         """One line of the taps of a tile: the first looks at `place` for the first pixel."""
-        taps, e = self.spec.taps, self.e
-        parts = taps // UNROLLED if taps > UNROLLED else 0
+        taps, e, size = self.spec.taps, self.e, self.unrolled
+        parts = taps // size if taps > size else 0
 
         def part(index: Value, *state: Value) -> State:
-            first = e.mul(index, UNROLLED)
+            first = e.mul(index, size)
             here = e.add(place, e.mul(first, self.spec.dilation))
-            return self._unrolled(turn, UNROLLED, here, e.add(tap, first), channel, list(state))
+            return self._unrolled(turn, size, here, e.add(tap, first), channel, list(state))
 
         if parts > 1:
             state = e.loop(0, parts, part, state)
         elif parts == 1:
             state = part(e.i64(0), *state)
-        rest = taps - parts * UNROLLED
-        done = parts * UNROLLED
+        done = parts * size
+        rest = taps - done
         if rest:
             here = e.add(place, done * self.spec.dilation)
             state = self._unrolled(turn, rest, here, e.add(tap, done), channel, state)
@@ -278,7 +288,7 @@ class ChannelwiseKernel:
                     sources[step] = e.b.add(base, e.splat_index(step))
                 for v in range(schedule.vectors):
                     if (step, v) not in loaded:
-                        loaded[step, v] = self._load_input(x, step * self.inputs, v)
+                        loaded[step, v] = self._load(x, step * self.inputs, v)
                     at = (p * schedule.vectors + v) * size
                     result[at : at + size] = self.combination.step(
                         e, turn, result[at : at + size], loaded[step, v], sources.get(step, number), weights[v]
@@ -324,21 +334,8 @@ class ChannelwiseKernel:
         return self.e.load_vector(pointer, offset + vector * self.e.lanes, self.lanes_used)
 
     def _input(self, place: Value, channel: Value) -> Value:
-        """Where the input for an output's channel lies."""
-        e, multiplier = self.e, self.spec.multiplier
-        channel = channel if multiplier == 1 else e.b.udiv(channel, e.i64(multiplier))
-        return e.at(self.x, e.add(e.mul(place, self.inputs), channel))
-
-    def _load_input(self, pointer: Value, offset: int, vector: int) -> Value:
-        """A vector of inputs, each as often as there are outputs that read it."""
-        e, multiplier = self.e, self.spec.multiplier
-        if multiplier == 1:
-            return self._load(pointer, offset, vector)
-        count = e.lanes // multiplier
-        few = e.b.load(e.at(pointer, offset + vector * count), typ=ir.VectorType(F32, count), align=4)
-        picks = [ir.Constant(I32, lane // multiplier) for lane in range(e.lanes)]
-        lanes = ir.Constant(ir.VectorType(I32, e.lanes), picks)
-        return e.b.shuffle_vector(few, ir.Constant(few.type, ir.Undefined), lanes)
+        """Where the inputs for outputs from a channel on lie."""
+        return self.e.at(self.x, self.e.add(self.e.mul(place, self.inputs), channel))
 
     def _outputs(
         self,

@@ -141,6 +141,9 @@ class Emitter:
         address = self.at(pointer, offset, kind.element)
         if count is None or count == self.lanes:
             return self.b.load(address, typ=kind, align=_packed(kind))
+        if self._masked(kind, count):
+            none = ir.Constant(kind, [kind.element(0)] * self.lanes)
+            return self._masked_call("load", kind, address, self._first_lanes(count), none)
         result = ir.Constant(kind, [kind.element(0)] * self.lanes)
         for first, size in _powers(count, self.lanes):
             place, some = self.at(address, first, kind.element), ir.VectorType(kind.element, size)
@@ -156,11 +159,30 @@ class Emitter:
         if count is None or count == self.lanes:
             self.b.store(value, address, align=_packed(value.type))
             return
+        if self._masked(value.type, count):
+            self._masked_call("store", value.type, value, address, self._first_lanes(count))
+            return
         for first, size in _powers(count, self.lanes):
             part = self.b.shuffle_vector(
                 value, ir.Constant(value.type, ir.Undefined), _lanes(range(first, first + size))
             )
             self.b.store(part, self.at(address, first, value.type.element), align=_packed(value.type))
+
+    def _masked(self, kind: Any, count: int) -> bool:
+        """Whether the first `count` lanes go by a mask: where the target has them, and there is more than one piece."""
+        return self.target.masks and kind.element in (F32, I32) and count & (count - 1) != 0
+
+    def _first_lanes(self, count: int) -> Value:
+        return ir.Constant(ir.VectorType(I1, self.lanes), [I1(int(lane < count)) for lane in range(self.lanes)])
+
+    def _masked_call(self, what: str, kind: Any, *arguments: Value) -> Value:
+        """llvm.masked.load(pointer, alignment, mask, otherwise) or store(value, pointer, alignment, mask)."""
+        given = list(arguments)
+        given.insert(1 if what == "load" else 2, ir.Constant(I32, _packed(kind)))
+        name = f"llvm.masked.{what}.v{kind.count}{_SUFFIX[str(kind.element)].format('')}.p0"
+        function = ir.FunctionType(kind if what == "load" else VOID, [argument.type for argument in given])
+        declared = self.function.module.globals.get(name) or ir.Function(self.function.module, function, name)
+        return self.b.call(declared, given)
 
     def array(self, count: int, kind: Any = F32) -> Value:
         """Room for `count` elements on the stack, made once on entry, on a cache line's boundary."""
@@ -242,6 +264,14 @@ class Emitter:
             module, ir.FunctionType(kind, [argument.type for argument in arguments]), name
         )
         return self.b.call(declared, arguments)
+
+    def permuted(self, value: Value, order: Value) -> Value:
+        """The lanes value[order[lane]], on targets that can do this (`permutes`)."""
+        name = {4: "llvm.x86.avx.vpermilvar.ps", 8: "llvm.x86.avx2.permps", 16: "llvm.x86.avx512.permvar.sf.512"}
+        module = self.function.module
+        kind = ir.FunctionType(value.type, [value.type, order.type])
+        declared = module.globals.get(name[self.lanes]) or ir.Function(module, kind, name[self.lanes])
+        return self.b.call(declared, [value, order])
 
     def address_of(self, function: ir.Function) -> Value:
         """A function's address, as a value."""

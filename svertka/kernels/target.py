@@ -23,6 +23,8 @@ class Target:
         registers: vector registers.
         triple, cpu, features: what LLVM compiles for.
         broadcasts: a multiply-add reads and broadcasts one float of memory itself, at no cost of a register.
+        masks: a part of a vector is loaded and stored as quickly as all of it.
+        permutes: a vector's lanes can be ordered by another vector.
         l1, l2: bytes of data cache that one core has to itself.
     """
 
@@ -35,14 +37,16 @@ class Target:
     broadcasts: bool = False
     l1: int = 32 << 10
     l2: int = 512 << 10
+    masks: bool = False
+    permutes: bool = False
 
 
 _X86 = "x86_64-unknown-linux-gnu"
 _AVX2 = "+avx,+avx2,+fma,+bmi,+bmi2,+popcnt,+sse4.2,+lzcnt,+f16c,+movbe"
 _AVX512 = _AVX2 + ",+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx512cd"
 TARGETS = {
-    "avx512": Target("avx512", 16, 32, _X86, "x86-64-v4", _AVX512, True, 48 << 10, 1 << 20),
-    "avx2": Target("avx2", 8, 16, _X86, "x86-64-v3", _AVX2),
+    "avx512": Target("avx512", 16, 32, _X86, "x86-64-v4", _AVX512, True, 48 << 10, 1 << 20, True, True),
+    "avx2": Target("avx2", 8, 16, _X86, "x86-64-v3", _AVX2, permutes=True),
     "neon": Target("neon", 4, 32, "aarch64-unknown-linux-gnu", "generic", "+neon", True, 64 << 10),
     "generic": Target("generic", 4, 16, _X86, "x86-64", "+sse2"),
 }

@@ -302,5 +302,7 @@ def test_the_bits_are_the_same_for_any_number_of_threads():
 def test_what_the_kernels_refuse_has_a_reason():
     x = numbers((1, 4, 5, 5), 0, FLOAT)
     assert "order 1000" in pools.prepare_pool(spec.LpPool(spec.windows(2, 2), 1000), x)
-    assert "3 outputs" in pools.prepare_depthwise(spec.Convolution(spec.windows(2, 2), 4), x, torch.ones(12, 1, 2, 2))
+    assert "several outputs" in pools.prepare_depthwise(
+        spec.Convolution(spec.windows(2, 2), 4), x, torch.ones(12, 1, 2, 2)
+    )
     assert "fit" in pools.prepare_pool(spec.WeightedPool(spec.windows(2, 2)), x, torch.ones(3, 2, 2))

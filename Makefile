@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-nets bench-error bench-train clean
+.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-nets bench-error bench-train bench-choices clean
 
 help:
 	@sed -n '2,3p' Makefile; echo '#   make page   build the lab'"'"'s page from web/'; \
@@ -12,7 +12,8 @@ help:
 	echo '#   make bench-layers  measure single layers beside other runtimes'; \
 	echo '#   make bench-error  measure the rounding errors of the algorithms for convolutions'; \
 	echo '#   make bench-nets  measure whole networks beside other runtimes'; \
-	echo '#   make bench-train  measure training beside torch'
+	echo '#   make bench-train  measure training beside torch'; \
+	echo '#   make bench-choices  measure how near the chosen schedules are to the best'
 
 setup: .venv/ready
 
@@ -53,6 +54,9 @@ bench-layers: .venv-bench/ready
 
 bench-error: setup
 	$(BIN)/python bench/error.py $(ARGS)
+
+bench-choices: setup
+	$(BIN)/python bench/choices.py $(ARGS)
 
 bench-nets: .venv-bench/ready
 	.venv-bench/bin/python bench/nets.py $(ARGS)

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
+import choices
 import train_rows
 import train_table
 from checking import TOLERANCE, fault
@@ -132,3 +133,12 @@ def test_the_table_of_training() -> None:
     text = train_table.markdown([result], ["ours", "torch", "inductor"], "here")
     assert "| 1500 | 2500* | – | 1.75 | 3 / 3 | kernels |" in text
     assert "no number for inductor: no compiler" in text
+
+
+def test_a_layer_drawn_at_random_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = list(choices.drawn(20, 0))
+    assert len({layer[0] for layer in layers}) == 20
+    assert layers == list(choices.drawn(20, 0))
+    monkeypatch.setattr(choices, "MACS", (1e5, 1e6))
+    found = choices.measured(next(choices.drawn(1, 0)))
+    assert isinstance(found, str) or found.seconds_after <= found.seconds_before

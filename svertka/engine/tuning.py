@@ -76,23 +76,32 @@ def schedule_for(kernel: Any, target: Target, *sizes: int) -> Any:
 
 def tune(network: nn.Module, x: Tensor) -> Iterator[Tuned]:
     """Measures the schedules of all convolutions that a network runs on x, one after the other, and keeps the best."""
-    from svertka.engine import dense, dispatch, few, winograd
+    from svertka.engine import dispatch
 
     dispatch.forget()
     with torch.no_grad(), dispatch.using("auto"):
         network.eval()(x)
     seen = set()
     for operation, runner, tensors in dispatch.prepared():
-        whole = isinstance(runner, (few.Runner, winograd.Runner)) or (
-            isinstance(runner, dense.Runner) and len(runner.parts) == 1
-        )
-        if whole and runner.question not in seen:
+        if has_schedules(runner) and runner.question not in seen:
             seen.add(runner.question)
-            yield _measured(operation, runner, tensors)
+            tuned = measure(operation, runner, tensors)
+            _keep(_key(*runner.question), asdict(tuned.after))
+            yield tuned
     dispatch.forget()  # so that the next call takes what was found
 
 
-def _measured(operation: Any, runner: Any, tensors: list[Any]) -> Tuned:
+def has_schedules(runner: Any) -> bool:
+    """Whether a runner's schedule is one of several that can be measured."""
+    from svertka.engine import dense, few, winograd
+
+    return isinstance(runner, (few.Runner, winograd.Runner)) or (
+        isinstance(runner, dense.Runner) and len(runner.parts) == 1
+    )
+
+
+def measure(operation: Any, runner: Any, tensors: list[Any]) -> Tuned:
+    """Measures the schedules that could take the runner's place for an operation on such tensors."""
     from svertka.engine import dense
 
     if isinstance(operation, spec.Convolution):
@@ -109,7 +118,6 @@ def _measured(operation: Any, runner: Any, tensors: list[Any]) -> Tuned:
             calls = {s: call for s, call in calls.items() if best[s] <= limit or s == chosen}
     winner = min(best, key=lambda schedule: best[schedule])
     after = winner if best[winner] < _BETTER * best[chosen] else chosen
-    _keep(_key(*runner.question), asdict(after))
     shapes = " by ".join("×".join(map(str, t.shape)) for t in tensors[:2] if t is not None)
     return Tuned(shapes, chosen, after, best[chosen], best[after])
 

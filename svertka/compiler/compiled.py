@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -51,6 +52,13 @@ def compiled_of(module: torch.nn.Module) -> list[Compiled]:
     return sorted(found, key=lambda part: part.number)
 
 
+def _like(x: Tensor) -> Any:
+    """What decides whether a plan fits a tensor."""
+    if x.layout is not torch.strided:
+        return x.layout
+    return x.shape, x.stride(), x.dtype, x.device
+
+
 def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """What gives the values at some places."""
     if len(places) > 1:
@@ -97,17 +105,33 @@ class Compiled:
             self.owners = self.owners or [weakref.ref(tensor) for tensor in tensors]
             return self.function(*arguments)
         # By the precision, and by what the inputs are like.
-        key = products(), *[(x.shape, x.stride(), x.dtype) if isinstance(x, Tensor) else x for x in inputs]
+        key = products(), *[_like(x) if isinstance(x, Tensor) else x for x in inputs]
         found = self.plans.get(key)
         if found is None:
             found = self._planned(key, arguments, inputs, tensors)
-        if found.__class__ is str:
-            return self.function(*arguments)
-        self.weights.enter(tensors)
+        if isinstance(found, str):
+            if self.weights.alike(tensors):
+                return self.function(*arguments)
+            self._begin_anew(self.weights)
+            return self(*arguments)
+        weights = found[0].weights
+        if not weights.enter(tensors):
+            self._begin_anew(weights)
+            return self(*arguments)
         try:
-            return found[0](inputs, tensors)  # type: ignore[operator]
+            return found[0](inputs, tensors)
         finally:
-            self.weights.leave()
+            weights.leave()
+            if len(self.plans) > _PLANS // 2:
+                with contextlib.suppress(KeyError):  # another thread may have let it go
+                    self.plans.move_to_end(key)
+
+    def _begin_anew(self, weights: Weights) -> None:
+        """Forgets the plans for weights that aren't of these shapes and types any more."""
+        with self._lock:
+            if self.weights is weights:  # else another thread has done it
+                self.plans.clear()
+                self.weights = Weights(weights.names)
 
     def alone(self) -> None:
         """In a forked child."""
@@ -127,7 +151,9 @@ class Compiled:
         with self._lock, torch.no_grad():
             found = self.plans.get(key)
             if found is None:
-                self.weights.enter(tensors)
+                if not self.weights.enter(tensors):
+                    self._begin_anew(self.weights)
+                    self.weights.enter(tensors)
                 try:
                     if tensors:
                         self.belongs_to(tensors)

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import is_
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -52,11 +53,13 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
-def sources(value: Any) -> Iterator[int]:
-    """The sources of a held value."""
+def sources(value: Any) -> Iterator[Any]:
+    """What a held value follows from: places of sources, and constants."""
     match value:
         case Source():
             yield value.index
+        case Constant():
+            yield value
         case Derived():
             yield from sources(value.arguments)
             yield from sources(tuple(part for _, part in value.keywords))
@@ -77,24 +80,30 @@ class Weights:
         self._ready: dict[tuple[Held, Any], Tensor] = {}
         self._state: Any = None
         self._owners: list[weakref.ref[Tensor]] = []  # since a new tensor may lie where an old one lay
-        self._inference: list[bool] | None = None
+        self._constants: dict[Constant, int] = {}  # and torch's counts of their changes
+        self._likes: list[Any] = []  # of the sources: shape, stride, type, device
         self.alone()
 
     def alone(self) -> None:
         """In a forked child: nobody else is reading, and what somebody was computing isn't whole."""
         self._turn = threading.Condition(threading.Lock())
         self._readers = self._changers = 0
+        self._inside: dict[int, int] = {}  # how often each thread has entered: a plan may call its own model
         self._state = None
 
-    def enter(self, tensors: Sequence[Tensor]) -> None:
+    def enter(self, tensors: Sequence[Tensor]) -> bool:
         """Computes anew what has changed; `tensors` are the sources as they are now, and stay so until `leave`.
 
-        Who comes with other sources meanwhile, since a weight was replaced, waits until all have left.
+        Who comes with other sources meanwhile, since a weight was replaced, waits until all have left. Those of other
+        shapes or types than before find no entrance: the answer is False.
         """
         state = self._state_of(tensors)
+        if not self._holds(state, tensors) and not self.alike(tensors):
+            return False
         with self._turn:
-            while not (holds := self._holds(state, tensors)) or self._changers:
-                if not (holds or self._readers):
+            me, own = get_ident(), self._inside.get(get_ident(), 0)
+            while not (holds := self._holds(state, tensors)) or (self._changers and not own):
+                if not holds and self._readers == own:
                     self._compute(state, tensors)
                     self._turn.notify_all()
                     break
@@ -102,28 +111,51 @@ class Weights:
                 self._turn.wait()
                 self._changers -= not holds
             self._readers += 1
+            self._inside[me] = own + 1
+        return True
+
+    def alike(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether sources have the shapes and types that they had at first."""
+        likes = [(x.shape, x.stride(), x.dtype, x.device) for x in tensors]
+        self._likes = self._likes or likes
+        return likes == self._likes
 
     def leave(self) -> None:
         """After `enter`."""
         with self._turn:
             self._readers -= 1
+            own = self._inside.pop(get_ident()) - 1
+            if own:
+                self._inside[get_ident()] = own
             if not self._readers:
                 self._turn.notify_all()
 
     def _holds(self, state: Any, tensors: Sequence[Tensor]) -> bool:
         """Whether all that is ready was computed of these."""
-        return bool(state == self._state) and all(map(is_, [owner() for owner in self._owners], tensors))
+        return (
+            bool(state == self._state)
+            and all(map(is_, [owner() for owner in self._owners], tensors))
+            and not (self._constants and self._changed_constants())
+        )
+
+    def _changed_constants(self) -> dict[Constant, int]:
+        """The constants that torch has counted changes of."""
+        now = {constant: _version(constant.tensor) for constant in list(self._constants)}
+        return {constant: version for constant, version in now.items() if version != self._constants[constant]}
 
     def _compute(self, state: Any, tensors: Sequence[Tensor]) -> None:
         before, owners = self._state, [owner() for owner in self._owners]
         self._state = None  # should it break off
         if self._ready:
             everything = before is None or before[0] != state[0]
-            changed = {
+            changed: set[Any] = {
                 i
                 for i, tensor in enumerate(tensors)
                 if everything or before[1][i] != state[1][i] or owners[i] is not tensor
             }
+            constants = self._changed_constants()
+            changed.update(constants)
+            self._constants.update(constants)
             memo: dict[Any, Any] = {}
             for (held, pack), place in self._ready.items():
                 if not changed.isdisjoint(sources(held)):
@@ -132,12 +164,10 @@ class Weights:
 
     def _state_of(self, tensors: Sequence[Tensor]) -> Any:
         """What tells whether sources are the same: torch's counts of changes, where they are, steps of optimizers."""
-        if self._inference is None:
-            self._inference = [tensor.is_inference() for tensor in tensors]
-        if any(self._inference):  # whose changes torch doesn't count
-            counts = [(0 if i.is_inference() else i._version, i.data_ptr()) for i in tensors]
-        else:
+        try:
             counts = [(tensor._version, tensor.data_ptr()) for tensor in tensors]
+        except RuntimeError:  # of inference tensors torch doesn't count them
+            counts = [(_version(tensor), tensor.data_ptr()) for tensor in tensors]
         return packing.epoch(), counts
 
     def ready(self, held: Held, pack: Any, tensors: Sequence[Tensor]) -> Tensor:
@@ -146,6 +176,8 @@ class Weights:
         with self._turn:
             if key not in self._ready:
                 self._ready[key] = self._computed(held, pack, tensors, {})
+                constants = (one for one in sources(held) if isinstance(one, Constant))
+                self._constants.update((one, _version(one.tensor)) for one in constants)
             return self._ready[key]
 
     def _computed(self, held: Held, pack: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Tensor:
@@ -160,6 +192,11 @@ class Weights:
     def bytes(self) -> int:
         """The memory that all of it takes."""
         return sum(tensor.nbytes for tensor in list(self._ready.values()))
+
+
+def _version(tensor: Tensor) -> int:
+    """torch's count of changes, which inference tensors have none of."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def evaluate(value: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Any:

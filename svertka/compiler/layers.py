@@ -357,7 +357,8 @@ def _pad(low: Lowering, node: FxNode) -> Recorded:
 
 def _norm(low: Lowering, node: FxNode) -> Recorded:
     """A batch norm that no convolution takes along."""
-    from svertka.compiler.formulas import record_formula
+    from svertka.compiler.formulas import Expression
+    from svertka.compiler.norms import joins
 
     if not blocks.is_inference_norm(node):
         raise NotRecordable("it computes its statistics")
@@ -367,8 +368,10 @@ def _norm(low: Lowering, node: FxNode) -> Recorded:
     scale = low.recorder.stand_in(Derived(_as_float, (Derived(norm_scale, (gamma, variance, eps)),)), ())
     shift = low.recorder.stand_in(Derived(norm_shift, (None, gamma, beta, mean, variance, eps)), ())
     lines = [line.view(-1, *(1 for _ in x.shape[2:])) for line in (scale, shift)]
-    y = record_formula(low, ("add", ("mul", ("x", 0), ("x", 1)), ("x", 2)), [x, *lines], x.shape)
-    return (y, None, None), "elementwise", 0
+    y = Expression(("add", ("mul", ("x", 0), ("x", 1)), ("x", 2)), [x, *lines], tuple(x.shape))
+    if joins(low, node):
+        return (y, None, None), "a part of what follows", 0
+    return (y.recorded(low), None, None), "elementwise", 0
 
 
 def _as_float(x: Tensor) -> Tensor:

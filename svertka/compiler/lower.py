@@ -97,7 +97,7 @@ class Lowering:
         with self.recorder:
             for node in self.module.graph.nodes:
                 if node.op == "get_attr":
-                    self.env[node] = Constant(getattr(self.module, str(node.target)))
+                    self.env[node] = self._constant(node)
                 elif node in found:
                     with as_noted(found[node].base.meta):
                         self._block(node, found[node])
@@ -119,6 +119,12 @@ class Lowering:
         if like.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
             return self.recorder.with_room(like, role.value)
         return self.recorder.new(like.shape, like.stride(), like.dtype, INPUT, role.value)
+
+    def _constant(self, node: FxNode) -> Constant:
+        tensor = getattr(self.module, str(node.target))
+        if isinstance(tensor, torch.nn.Parameter):
+            raise NotRecordable("it uses a parameter that none of its modules has")
+        return Constant(tensor)
 
     def _is_held(self, node: Any) -> bool:
         """Whether a node's value follows from parameters and buffers alone."""
@@ -233,13 +239,14 @@ class Lowering:
         self._recorded(node, lambda: handler(self, node))
 
     def _recorded(self, node: FxNode, record: Callable[[], Any], block: blocks.Block | None = None) -> None:
-        mark = len(self.recorder.items)
+        mark, known = len(self.recorder.items), self.env.copy()
         try:
             value, detail, macs = record()
             if self.recorder.reads_stand_in(mark):
                 raise NotRecordable("its kernel reads the weight as it is")
         except (NotRecordable, GeometryError) as reason:
             self.recorder.undo(mark)
+            self.env = known  # what was computed on the way isn't any more
             self.laid.clear()
             if block is None:
                 self._torch(node, str(reason))

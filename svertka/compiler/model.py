@@ -6,6 +6,8 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -22,9 +24,10 @@ _KINDS = 8  # of calls that are told apart: arrangements of arguments and modes 
 def compile(model: nn.Module, *example: Any) -> CompiledModel:  # noqa: A001 (torch's name for it)
     """The model as plans for inference: what it does with inputs of a shape is traced once, and then one native call.
 
-    The model stays as it is; changes of its weights are noticed. Calls that need gradients, and those of models with
-    hooks, go to the model itself. What it does depending on values (not shapes) of its inputs can't be traced; the call
-    goes to the model then, too, and the report says so. What depends on anything else in Python is done once.
+    The model stays as it is; changes of its weights and modules are noticed. Calls that need gradients, and those of
+    models with hooks, go to the model itself. What it does depending on values (not shapes) of its inputs can't be
+    traced; the call goes to the model then, too, and the report says so. What depends on anything else in Python is
+    done once.
 
     Args:
         model: any module.
@@ -50,9 +53,19 @@ class CompiledModel:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.kinds: OrderedDict[Any, tuple[Compiled, list[Any]]] = OrderedDict()
+        self._look()
+
+    def _look(self) -> None:
+        """Notes of which modules, parameters and buffers the model is made."""
+        model = self.model
+        self.kinds.clear()
         self._modules = list(model.modules())
+        self._children = [module._modules for module in self._modules]
+        self._found = list(chain.from_iterable(map(dict.values, self._children)))
         kinds: list[Any] = [*(m._parameters for m in self._modules), *(m._buffers for m in self._modules)]
         places = [(owner, name) for owner in kinds for name in owner]
+        self._owners = kinds
+        self._there = [owner[name] is not None for owner, name in places]
         names = {id(owner): prefix for prefix, module in model.named_modules() for owner in _owners(module)}
         seen: set[int] = set()
         self._places: list[tuple[Any, str]] = []
@@ -65,6 +78,11 @@ class CompiledModel:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """What the model gives."""
+        if torch.compiler.is_compiling():  # by Dynamo, as a part of another
+            return self.model(*arguments, **keywords)
+        if self._is_another():
+            with engine.alone():
+                self._look()
         held = [owner[name] for owner, name in self._places]
         plain = not keywords and all(type(argument) is Tensor for argument in arguments)
         leaves, form = (arguments, len(arguments)) if plain else pytree.tree_flatten((arguments, keywords))
@@ -82,6 +100,14 @@ class CompiledModel:
         compiled, results = found
         flat = compiled(*held, *leaves)
         return flat[0] if results[0] is None else pytree.tree_unflatten(flat, results[0])
+
+    def _is_another(self) -> bool:
+        """Whether modules, or places of parameters and buffers, aren't those that were there."""
+        found = list(chain.from_iterable(map(dict.values, self._children)))
+        if len(found) != len(self._found) or not all(map(is_, found, self._found)):
+            return True
+        there = [x is not None for x in chain.from_iterable(map(dict.values, self._owners))]
+        return there != self._there
 
     def _unfit(self, held: list[Tensor], leaves: Any) -> str:
         """Why a call goes to the model itself; "" if it doesn't."""

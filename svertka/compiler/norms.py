@@ -49,14 +49,15 @@ def forward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
             _line(low, ("add", old, ("mul", _Y, ("number", unbiased))), low.tensor(running_variance), variance),
         ]
     y: Any = Expression(("add", ("mul", _X, _Y), _Z), [x, _wide(scale, x), _wide(shift, x)], tuple(x.shape))
-    user = only_user(node)
-    goes_on = user is not None and only_user(user) is not None and _joins(low, only_user(user))
-    y = y if goes_on else y.recorded(low)
+    y = y if joins(low, node) else y.recorded(low)
     return (y, mean, inverse, *running), "moments, elementwise", 0
 
 
-def _joins(low: Lowering, user: FxNode) -> bool:
-    return is_formula(user) and user not in low.apart
+def joins(low: Lowering, node: FxNode) -> bool:
+    """Whether a batch norm's result is only for one formula, as a part of it."""
+    results = [user for user in node.users if user.args[1] == 0]
+    user = only_user(results[0]) if len(results) == 1 else None
+    return user is not None and is_formula(user) and user not in low.apart
 
 
 def backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:

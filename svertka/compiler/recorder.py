@@ -120,7 +120,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.buffers: dict[int, Buffer] = {}
         self.kept: list[Any] = []  # runners and constants, whose addresses are in the plan
         self._held: dict[int, Held] = {}
-        self._copies: dict[int, Tensor] = {}
 
     def __enter__(self) -> Any:
         launching.recorders[get_ident()] = self

@@ -162,8 +162,8 @@ def item_times(part: Compiled, key: Any, plan: Plan) -> list[float]:
     return [median(times) for times in zip(*rounds, strict=True)]
 
 
-def _random(shape: Any, stride: Any, dtype: torch.dtype) -> Tensor:
-    tensor = torch.empty_strided(shape, stride, dtype=dtype)
+def _random(shape: Any, stride: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    tensor = torch.empty_strided(shape, stride, dtype=dtype, device=device)
     return tensor.normal_() if dtype.is_floating_point else tensor.zero_()
 
 

@@ -10,6 +10,10 @@ from svertka.errors import SvertkaError
 
 
 def lab(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="What the network room opens: a run folder, or the model file in one."),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Listen on this port; by default 8765 or the next free one.")
     ] = None,
@@ -17,15 +21,25 @@ def lab(
         str, typer.Option(metavar="ADDRESS", help="Listen to other machines on this address; they need a token.")
     ] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    model_code: Annotated[
+        str | None, typer.Option("--model-code", metavar="FILE.py:FACTORY", help="Code that builds the model.")
+    ] = None,
 ) -> None:
     """Open the lab: convolution under your hands, in the browser.
 
+    Without MODEL the network room trains a small one on handwritten digits.
     It listens to this machine alone, unless --host says otherwise, and works without a network.
     """
     try:
         from svertka.lab.serve import serve
     except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("starlette", "uvicorn", "pydantic", "scipy"):
+        if error.name is None or error.name.partition(".")[0] not in (
+            "starlette",
+            "uvicorn",
+            "pydantic",
+            "scipy",
+            "captum",
+        ):
             raise
         raise SvertkaError(f"the lab needs {error.name}: pip install 'svertka[lab]'") from None
-    serve(host, port, browser)
+    serve(host, port, browser, model, model_code)

@@ -128,7 +128,7 @@ def receptive_field(
         raise GeometryError(f"input_size={size} is too long to follow each place: at most {_LONGEST} on an axis")
     call = _named(trace(model, size, exact=True).calls, layer)
     known = _named(trace(model, size).calls, call.name).field
-    return _at(call.name, size, call, known, at)
+    return of_call(call, size, at, known)
 
 
 def of_layer(layer: Bound, shape: Sequence[int], at: Sequence[int] | None = None) -> ReceptiveField:
@@ -141,7 +141,34 @@ def of_layer(layer: Bound, shape: Sequence[int], at: Sequence[int] | None = None
     """
     batch, output = (1, *shape), (1, *costs(layer, shape).shapes[1])
     fields = [receptive.through(layer.operation, receptive.of_input(batch, exact), batch) for exact in (True, False)]
-    return _at(layer.title, tuple(shape), Call(layer.title, "", output, 0, 0, fields[0]), fields[1], at)
+    return of_call(Call(layer.title, "", output, 0, 0, fields[0]), shape, at, fields[1])
+
+
+def of_call(
+    call: Call, size: Sequence[int], at: Sequence[int] | None = None, numbers: Field | None = None
+) -> ReceptiveField:
+    """What an output of one call sees, as an exact trace tells it.
+
+    Args:
+        call: of `trace(…, exact=True)`.
+        size: (channels, *size) of what is looked at: the network's input, or the result of the call that was the start.
+        at: position of the output, (*position) or (channel, *position); the middle if None.
+        numbers: its field in numbers, if that is known.
+
+    Raises:
+        GeometryError: if it isn't known, or if there is no such output.
+    """
+    field = Unknown("it does not depend on the input") if call.field is None else call.field
+    if isinstance(field, Unknown):
+        raise GeometryError(f"what {call.name} sees of the input is not known: {field.reason}")
+    sights: Any = field
+    dims = sorted({view.dim for piece in sights for view in piece if view.dim is not None})
+    position, place = _position(call.shape, dims, at)
+    pieces = tuple(tuple(_line(view, n, place) for view, n in zip(piece, size[1:], strict=True)) for piece in sights)
+    rough = any(view.rough for piece in sights for view in piece)
+    told = "not known" if numbers is None else receptive.described(numbers, tuple(size)[1:])
+    known, reason = (None, told) if isinstance(told, str) else (told, "")
+    return ReceptiveField(call.name, tuple(size), call.shape[1:], position, known, reason, pieces, rough)
 
 
 def runs(line: Mask) -> list[tuple[int, int]]:
@@ -160,22 +187,6 @@ def _named(calls: Sequence[Call], layer: str | None) -> Call:
         some = ", ".join(names if len(names) < 9 else [*names[:4], "…", *names[-3:]])
         raise GeometryError(f"the model calls no layer {layer!r}: choose one of {some}")
     return call
-
-
-def _at(
-    name: str, size: tuple[int, ...], call: Call, numbers: Field | None, at: Sequence[int] | None
-) -> ReceptiveField:
-    field = Unknown("it does not depend on the input") if call.field is None else call.field
-    if isinstance(field, Unknown):
-        raise GeometryError(f"what {name} sees of the input is not known: {field.reason}")
-    sights: Any = field
-    dims = sorted({view.dim for piece in sights for view in piece if view.dim is not None})
-    position, place = _position(call.shape, dims, at)
-    pieces = tuple(tuple(_line(view, n, place) for view, n in zip(piece, size[1:], strict=True)) for piece in sights)
-    rough = any(view.rough for piece in sights for view in piece)
-    told = "not known" if numbers is None else receptive.described(numbers, size[1:])
-    known, reason = (None, told) if isinstance(told, str) else (told, "")
-    return ReceptiveField(name, size, call.shape[1:], position, known, reason, pieces, rough)
 
 
 def _line(view: Sight, n: int, place: dict[int, int]) -> Mask:

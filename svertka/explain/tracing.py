@@ -85,24 +85,29 @@ class Trace:
     notes: tuple[str, ...]
 
 
-def trace(model: nn.Module, example: Sequence[int] | Tensor, exact: bool = False) -> Trace:
+Start = tuple[str, int]
+"""Name and number of the call whose result is looked at in place of the network's input."""
+
+
+def trace(model: nn.Module, example: Sequence[int] | Tensor, exact: bool = False, start: Start | None = None) -> Trace:
     """Follows one input through the model in evaluation mode.
 
     Args:
         model: any that takes one tensor.
         example: the input [N, channels, *size], or its size (channels, *size).
         exact: follow the fields place by place; else in numbers.
+        start: the call from whose result on fields are followed; what doesn't come from it has none then.
 
     Raises:
         GeometryError: if the model cannot take such an input.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     try:
-        return _run(copied(model, _without_numbers), example, "meta", exact)
+        return _run(copied(model, _without_numbers), example, "meta", exact, start)
     except Exception as error:  # whatever a forward method may raise where there are no numbers
         reason = _first_line(error)
     try:
-        found = _run(copied(model, shared), example, "cpu", exact)
+        found = _run(copied(model, shared), example, "cpu", exact, start)
     except Exception as error:
         size = "×".join(map(str, example.shape[1:] if isinstance(example, Tensor) else example))
         raise GeometryError(f"the model cannot take an input of {size}: {_first_line(error)}") from error
@@ -126,9 +131,11 @@ def _first_line(error: Exception) -> str:
     return f"{error}".strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
-def _run(model: nn.Module, example: Sequence[int] | Tensor, device: str, exact: bool) -> Trace:
+def _run(
+    model: nn.Module, example: Sequence[int] | Tensor, device: str, exact: bool, start: Start | None = None
+) -> Trace:
     x = input_of(model, example, device)
-    follower = _Follower(model.eval(), x, exact)
+    follower = _Follower(model.eval(), x, exact, start)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.device(x.device):
         follower.listen_to(x)
     total = sum(p.numel() for p in model.parameters())
@@ -220,8 +227,9 @@ class Listener(TorchFunctionMode):
 class _Follower(Listener):
     """Keeps the field of every tensor, and a list of calls."""
 
-    def __init__(self, model: nn.Module, x: Tensor, exact: bool) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, exact: bool, start: Start | None = None) -> None:
         super().__init__(model)
+        self.exact, self.start = exact, start
         self.calls: list[Call] = []
         self.fields: MutableMapping[Tensor, Field] = WeakTensorKeyDictionary()
         self.fields[x] = receptive.of_input(x.shape, exact)
@@ -256,6 +264,9 @@ class _Follower(Listener):
         results, read = list(_tensors(output)), {id(t): t for t in (*_tensors(inputs), *parameters)}
         if not results:
             return
+        if (name, number) == self.start:
+            self.fields.clear()
+            self.fields[results[0]] = receptive.of_input(results[0].shape, self.exact)
         occupied = {_storage(tensor) for tensor in read.values()}
         memory = sum(tensor.numel() for tensor in results if _storage(tensor) not in occupied)
         moved = sum(tensor.numel() for tensor in (*read.values(), *results))

@@ -109,6 +109,7 @@ def synthesise(
     steps: int = 160,
     seed: int = 0,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    after_step: Callable[[], None] = lambda: None,
 ) -> tuple[Synthesised, ...]:
     """Pictures that excite units most; those of one layer are made together.
 
@@ -120,6 +121,7 @@ def synthesise(
         steps: of the ascent.
         seed: decides the start and all changes.
         progress: goes round the layers, such as a bar.
+        after_step: called after each step; it may raise to stop.
 
     Raises:
         GeometryError: if there is no such layer or unit.
@@ -135,7 +137,7 @@ def synthesise(
     made: dict[Unit, Synthesised] = {}
     for layer in progress(list(groups)):
         ascent = _Ascent(own, layer, groups[layer], preprocessing, basis, seed)
-        made.update({result.unit: result for result in ascent.run(steps)})
+        made.update({result.unit: result for result in ascent.run(steps, after_step)})
     return tuple(made[unit] for unit in units)
 
 
@@ -169,7 +171,7 @@ class _Ascent:
         start = torch.randn(1, preprocessing.channels, rows, columns, 2, generator=self.draw) * 0.05
         self.theta = start.repeat(len(units), 1, 1, 1, 1).requires_grad_()
 
-    def run(self, steps: int) -> list[Synthesised]:
+    def run(self, steps: int, after_step: Callable[[], None]) -> list[Synthesised]:
         optimiser = torch.optim.Adam([self.theta], lr=_RATE)
         path = np.zeros((steps, len(self.units)), np.float32)
         for step in range(steps):
@@ -182,6 +184,7 @@ class _Ascent:
             optimiser.zero_grad()
             (self.theta.grad,) = torch.autograd.grad(-goal.sum(), self.theta)
             optimiser.step()
+            after_step()
         with torch.no_grad():
             pictures = (self._pictures() * 255).round().to(torch.uint8)
             maps = self._layer(self.preprocessing.normalise(pictures))

@@ -11,18 +11,28 @@ import uvicorn
 from svertka.errors import SvertkaError
 from svertka.lab.app import create_app
 from svertka.lab.guard import Door
+from svertka.lab.networks import Networks
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(host: str = "127.0.0.1", port: int | None = None, browser: bool = True) -> None:
+def serve(
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    browser: bool = True,
+    model: str | None = None,
+    code: str | None = None,
+) -> None:
     """Serves the lab until Ctrl-C.
 
     Args:
         host: the address to listen on; any but this machine's own loopback needs a token, which is printed.
         port: None for 8765, or the next that is free; 0 for any.
         browser: open the page.
+        model: a run folder or model file, which the network room opens; `code` builds it if it is the user's own.
+        code: such as "nets/my.py:build".
     """
+    networks = Networks(model, code)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     token = None if host in _LOOPBACK else secrets.token_urlsafe(24)
@@ -37,7 +47,7 @@ def serve(host: str = "127.0.0.1", port: int | None = None, browser: bool = True
                 print("There is no browser to open here: open the address yourself.", flush=True)
 
     config = uvicorn.Config(
-        create_app(Door(host, port, token)), log_level="warning", server_header=False, proxy_headers=False,
+        create_app(Door(host, port, token), networks), log_level="warning", server_header=False, proxy_headers=False,
         access_log=False, limit_concurrency=200, timeout_graceful_shutdown=1,
     )  # fmt: skip
     try:

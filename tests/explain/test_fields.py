@@ -121,7 +121,7 @@ def receptive_fields(
     from svertka.explain import fields
 
     call, numbers = traced(model, size, layer)
-    return fields._at(call.name, size, call, numbers, at)
+    return fields.of_call(call, size, at, numbers)
 
 
 def test_what_dilations_leave_out() -> None:

@@ -13,6 +13,8 @@ from svertka import models
 from svertka import nn as ours
 from svertka.errors import GeometryError
 from svertka.explain import summary
+from svertka.explain.fields import of_call
+from svertka.explain.tracing import trace
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -148,3 +150,28 @@ def test_an_error_leaves_no_hooks_behind() -> None:
         summary(nn.Sequential(nn.Conv2d(3, 2, 3)), (1, 9, 9))
     assert not nn.modules.module._global_forward_hooks
     assert not nn.modules.module._global_forward_pre_hooks
+
+
+def test_fields_can_be_told_of_the_result_of_a_layer_inside() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            z = F.relu(self.second(y))
+            return F.max_pool2d(z + y, 2) + F.avg_pool2d(x, 2)
+
+    calls = {
+        start: {call.name: call for call in trace(Net(), (1, 8, 8), exact=True, start=start).calls}
+        for start in (None, ("first", 0), ("second", 0))
+    }
+    pooled = "max_pool2d"
+    seen = {start: of_call(found[pooled], (2, 8, 8), (0, 1, 1)).intervals for start, found in calls.items()}
+    assert seen[None] == (((0, 5),), ((0, 5),))
+    assert seen[("first", 0)] == (((1, 4),), ((1, 4),))
+    assert seen[("second", 0)] == (((2, 3),), ((2, 3),))
+    assert "avg_pool2d" in calls[None]
+    assert "avg_pool2d" not in calls[("second", 0)]  # it doesn't come from there
+    assert calls[("second", 0)]["first"].field is not None  # what comes before is of the picture, as ever

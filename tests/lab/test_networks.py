@@ -52,13 +52,13 @@ def trained(networks: Networks) -> list[int]:
 
 
 def test_ours_is_trained_on_first_use(known: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks_of_the_lab, "EPOCHS", 4)
+    monkeypatch.setattr(networks_of_the_lab, "EPOCHS", 2)
     assert known.names() == (DIGITS,)
     told = trained(known)
     assert told == sorted(told)
     found = known.get()
     assert found.classes == tuple("0123456789")
-    assert found.preprocessing.size == (8, 8)
+    assert found.preprocessing.size == networks_of_the_lab.SIZE
     assert not found.model.training
     assert known.get(DIGITS) is found
     assert not found.path.exists()  # nothing is left on the disk

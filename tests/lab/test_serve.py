@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
         )
     assert done.returncode == 2
     assert done.stderr.startswith("svertka: the lab can't listen on 127.0.0.1, port ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run([*LAB, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
     assert done.stderr.count("\n") == 1
 
 

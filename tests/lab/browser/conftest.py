@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import uvicorn
 
+from svertka.lab.api import LabError
 from svertka.lab.app import create_app
 from svertka.lab.guard import Door
+from svertka.lab.networks import Networks
 
 CHROMIUM = os.environ.get("SVERTKA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parents[3] / "web/node_modules/axe-core/axe.min.js"
@@ -29,11 +32,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def networks() -> Networks:
+    """What the lab in this process knows: closed by its server."""
+    return Networks()
+
+
+@pytest.fixture(scope="session")
+def trained(networks: Networks) -> Any:
+    """Our network, once it is trained: a busy machine takes longer than a page waits for in a test."""
+    end = time.monotonic() + 180
+    while True:
+        try:
+            return networks.get()
+        except LabError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def address(networks: Networks) -> Iterator[str]:
     """Of a lab that runs in this process."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = create_app(Door(port=port, requests=1e6, bytes=1e12))
+    app = create_app(Door(port=port, requests=1e6, bytes=1e12), networks)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -63,13 +84,15 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
+def opened(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Opens a room; a page that reports an error, or breaks its content policy, fails the test."""
     contexts, faults = [], []
 
     def open_room(
         room: str, language: str = "en", theme: str = "light", width: int = 1440, height: int = 900, **options: Any
     ) -> Any:
+        if room.startswith("network"):
+            request.getfixturevalue("trained")
         locale = {"en": "en-GB", "ru": "ru-RU"}[language]
         context = browser.new_context(
             viewport={"width": width, "height": height}, locale=locale, color_scheme=theme, **options

@@ -10,6 +10,7 @@ ROOMS = {
     "pooling": ("Pooling", "Пулинг"),
     "filters": ("Filters", "Фильтры"),
     "layers": ("Padding, cost, connections", "Отступ, цена, связи"),
+    "network": ("Network", "Сеть"),
     "lecture": ("A picture is a matrix", "Изображение — это матрица"),
 }
 

@@ -354,6 +354,318 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/network": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A network's classes and layers; ours is trained when it is asked for the first time. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["NetworkAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["NetworkAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/network/attribution": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What a class's score rests on in a picture. */
+        post: {
+            parameters: {
+                query: {
+                    drawn?: boolean;
+                    inverted?: boolean;
+                    method?: "occlusion" | "integrated gradients" | "Grad-CAM";
+                    model?: string;
+                    target: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AttributionAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/network/look": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What every layer makes of a picture, and the scores. */
+        post: {
+            parameters: {
+                query?: {
+                    drawn?: boolean;
+                    inverted?: boolean;
+                    model?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["LookAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/network/number": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** One number of a layer: its sum, and what it sees in every layer before it. */
+        post: {
+            parameters: {
+                query: {
+                    channel?: number;
+                    column?: number;
+                    drawn?: boolean;
+                    inverted?: boolean;
+                    layer: string;
+                    model?: string;
+                    row?: number;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["NumberAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/network/synthesis": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Pictures that excite units of one layer most, found by gradient ascent. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SynthesisAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["SynthesisAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/network/weights": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Templates of a linear network, or the filters of a convolution. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WeightsAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["WeightsAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/paddings": {
         parameters: {
             query?: never;
@@ -509,6 +821,31 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AttributionAnswer
+         * @description A map over the picture, positive where the picture speaks for the class.
+         *
+         *     Args:
+         *         rows, columns: of the map.
+         *         most: its largest absolute value.
+         *         values: little-endian float32 [rows, columns] in base64.
+         *         score: what was attributed: the class's log-probability (occlusion), or its score.
+         *         layer: of Grad-CAM: whose maps were weighed.
+         */
+        AttributionAnswer: {
+            /** Columns */
+            columns: number;
+            /** Layer */
+            layer: string;
+            /** Most */
+            most: number;
+            /** Rows */
+            rows: number;
+            /** Score */
+            score: number;
+            /** Values */
+            values: string;
+        };
         /**
          * AxisFacts
          * @description One axis in numbers: ⌊(n + before + after − extent) / stride⌋ + 1 = outputs.
@@ -851,6 +1188,20 @@ export interface components {
             weights: number;
         };
         /**
+         * LayerFacts
+         * @description A layer: its title, class, role, and (channels, *size) of what it gives.
+         */
+        LayerFacts: {
+            /** Kind */
+            kind: string;
+            /** Role */
+            role: string;
+            /** Shape */
+            shape: number[];
+            /** Title */
+            title: string;
+        };
+        /**
          * LayersAnswer
          * @description All kinds of one shape.
          *
@@ -978,6 +1329,63 @@ export interface components {
             tap: number;
         };
         /**
+         * LookAnswer
+         * @description A picture on its way through a network.
+         *
+         *     Args:
+         *         picture: as the network gets it, PNG as a data URL.
+         *         scores: of each class.
+         *         probabilities: their softmax.
+         *         maps: of each layer.
+         */
+        LookAnswer: {
+            /** Maps */
+            maps: components["schemas"]["Maps"][];
+            /** Picture */
+            picture: string;
+            /** Probabilities */
+            probabilities: number[];
+            /** Scores */
+            scores: number[];
+        };
+        /**
+         * Made
+         * @description The picture that was made for a unit, PNG as a data URL, and the largest value of the unit's map on it.
+         */
+        Made: {
+            /** Excitation */
+            excitation: number;
+            /** Picture */
+            picture: string;
+            /** Unit */
+            unit: number;
+        };
+        /**
+         * Maps
+         * @description What one layer made of the picture.
+         *
+         *     Args:
+         *         title: of the layer.
+         *         rows, columns: of a map; 1 and 1 in a dense layer, each of whose units is a channel.
+         *         channels: which are told.
+         *         most: the largest absolute value in them.
+         *         values: little-endian float32 [channels, rows, columns] in base64.
+         */
+        Maps: {
+            /** Channels */
+            channels: number[];
+            /** Columns */
+            columns: number;
+            /** Most */
+            most: number;
+            /** Rows */
+            rows: number;
+            /** Title */
+            title: string;
+            /** Values */
+            values: string;
+        };
+        /**
          * Matrix
          * @description The operation as a matrix: entry i stands at (rows[i], columns[i]).
          *
@@ -999,6 +1407,112 @@ export interface components {
             values: number[];
             /** Width */
             width: number;
+        };
+        /**
+         * NetworkAnswer
+         * @description A network.
+         *
+         *     Args:
+         *         names: of all networks that the server knows.
+         *         name: of this one.
+         *         classes: in the order of the scores.
+         *         size: (channels, height, width) of its pictures.
+         *         parameters: their number.
+         *         layers: in the order of the calls; those that change no number are left out.
+         *         samples: pictures to begin with, PNG as data URLs.
+         *         draws: whether it was trained on what people draw: then a drawing is cut out and scaled as its pictures were.
+         */
+        NetworkAnswer: {
+            /** Classes */
+            classes: string[];
+            /** Draws */
+            draws: boolean;
+            /** Layers */
+            layers: components["schemas"]["LayerFacts"][];
+            /** Name */
+            name: string;
+            /** Names */
+            names: string[];
+            /** Parameters */
+            parameters: number;
+            /** Samples */
+            samples: string[];
+            /** Size */
+            size: [
+                number,
+                number,
+                number
+            ];
+        };
+        /**
+         * NetworkAsked
+         * @description A network by its name; the first one if there is none.
+         */
+        NetworkAsked: {
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+        };
+        /**
+         * Number
+         * @description One number of a layer.
+         *
+         *     Args:
+         *         value: as the network computed it, in float32.
+         *         way: "sum" of products, "choice" (a maximum), or "function" of one number (`before`) or of many (null).
+         *         result: as its terms make it, in float64; null where there are none.
+         *         bias: that is added.
+         *         planes: of the input channels that add most, the largest first.
+         *         rest: what all others add together, and how many they are.
+         *         before: what the function was given at this very place; null where there is no such number.
+         */
+        Number: {
+            /**
+             * Before
+             * @default null
+             */
+            before: number | null;
+            /**
+             * Bias
+             * @default null
+             */
+            bias: number | null;
+            /**
+             * Planes
+             * @default []
+             */
+            planes: components["schemas"]["Plane"][];
+            /**
+             * Rest
+             * @default [
+             *       0,
+             *       0
+             *     ]
+             */
+            rest: [
+                number,
+                number
+            ];
+            /**
+             * Result
+             * @default null
+             */
+            result: number | null;
+            /** Value */
+            value: number;
+            /** Way */
+            way: string;
+        };
+        /**
+         * NumberAnswer
+         * @description One number: how it comes to be, and what it sees of all before it, the picture (without a title) first.
+         */
+        NumberAnswer: {
+            number: components["schemas"]["Number"];
+            /** Seen */
+            seen: components["schemas"]["Seen"][];
         };
         /**
          * Output
@@ -1065,6 +1579,40 @@ export interface components {
         PictureNumbers: {
             /** Text */
             text: string;
+        };
+        /**
+         * Plane
+         * @description What one input channel adds, tap by tap in row-major order; null where a tap reads nothing.
+         *
+         *     Args:
+         *         channel: of the input.
+         *         total: of its products.
+         *         rows, columns: of the window.
+         *         inputs: what is read.
+         *         weights: what it is multiplied by; all null in a maximum.
+         *         products: what is added up; all null in a maximum.
+         *         padding: 1 where padding is read.
+         *         chosen: 1 where the result is this very value.
+         */
+        Plane: {
+            /** Channel */
+            channel: number;
+            /** Chosen */
+            chosen: number[];
+            /** Columns */
+            columns: number;
+            /** Inputs */
+            inputs: (number | null)[];
+            /** Padding */
+            padding: number[];
+            /** Products */
+            products: (number | null)[];
+            /** Rows */
+            rows: number;
+            /** Total */
+            total: number;
+            /** Weights */
+            weights: (number | null)[];
         };
         /**
          * Pooled
@@ -1236,6 +1784,37 @@ export interface components {
             starts: number[];
         };
         /**
+         * Seen
+         * @description What a number may depend on in one layer before it, or in the picture (whose title is empty).
+         *
+         *     Args:
+         *         title: the layer's.
+         *         rows, columns: (first, last) of each unbroken run of places; none of a dense layer.
+         *         channels: which; null for all of them.
+         *         reason: why it is not known; else empty.
+         */
+        Seen: {
+            /** Channels */
+            channels: number[] | null;
+            /** Columns */
+            columns: [
+                number,
+                number
+            ][];
+            /**
+             * Reason
+             * @default
+             */
+            reason: string;
+            /** Rows */
+            rows: [
+                number,
+                number
+            ][];
+            /** Title */
+            title: string;
+        };
+        /**
          * Stage
          * @description An operation on one input, whole.
          */
@@ -1250,6 +1829,29 @@ export interface components {
             /** Size */
             size: number[];
             terms: components["schemas"]["Terms"];
+        };
+        /**
+         * SynthesisAnswer
+         * @description Pictures that excite units.
+         */
+        SynthesisAnswer: {
+            /** Made */
+            made: components["schemas"]["Made"][];
+        };
+        /**
+         * SynthesisAsked
+         * @description Pictures to be made for units of one layer; of the last one they are the classes.
+         */
+        SynthesisAsked: {
+            /** Layer */
+            layer: string;
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+            /** Units */
+            units: number[];
         };
         /**
          * Terms
@@ -1276,6 +1878,75 @@ export interface components {
             /** Weights */
             weights: number[];
         };
+        /**
+         * Tile
+         * @description One picture of weights: whose it is, its largest absolute weight, float32 [channels, rows, columns] in base64.
+         */
+        Tile: {
+            /** Channels */
+            channels: number;
+            /** Columns */
+            columns: number;
+            /** Most */
+            most: number;
+            /** Name */
+            name: string;
+            /** Rows */
+            rows: number;
+            /** Values */
+            values: string;
+        };
+        /**
+         * WeightsAnswer
+         * @description Weights as pictures.
+         *
+         *     Args:
+         *         layers: all convolutions; of a linear network its one layer.
+         *         layer: the one that is shown.
+         *         kind: "template" for each class; "RGB", "grey", "depthwise": a tile for each filter; "full", "grouped": a tile
+         *             for each input channel of the one filter.
+         *         count: filters in the layer.
+         *         filter: the one that is shown, of "full" and "grouped".
+         *         most: the largest absolute weight of all tiles that are shown.
+         *         tiles: at most 64, those with the largest weights.
+         */
+        WeightsAnswer: {
+            /** Count */
+            count: number;
+            /** Filter */
+            filter: number;
+            /** Kind */
+            kind: string;
+            /** Layer */
+            layer: string;
+            /** Layers */
+            layers: string[];
+            /** Most */
+            most: number;
+            /** Tiles */
+            tiles: components["schemas"]["Tile"][];
+        };
+        /**
+         * WeightsAsked
+         * @description The weights of a network as pictures: of one convolution, by default of the first; of one filter in it.
+         */
+        WeightsAsked: {
+            /**
+             * Filter
+             * @default 0
+             */
+            filter: number;
+            /**
+             * Layer
+             * @default
+             */
+            layer: string;
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -1283,6 +1954,7 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type AttributionAnswer = components['schemas']['AttributionAnswer'];
 export type AxisFacts = components['schemas']['AxisFacts'];
 export type ConnectionsAnswer = components['schemas']['ConnectionsAnswer'];
 export type ConnectionsAsked = components['schemas']['ConnectionsAsked'];
@@ -1296,23 +1968,38 @@ export type FoundPatch = components['schemas']['FoundPatch'];
 export type GalleryAnswer = components['schemas']['GalleryAnswer'];
 export type Kernel = components['schemas']['Kernel'];
 export type LayerCost = components['schemas']['LayerCost'];
+export type LayerFacts = components['schemas']['LayerFacts'];
 export type LayersAnswer = components['schemas']['LayersAnswer'];
 export type LayersAsked = components['schemas']['LayersAsked'];
 export type LikenessAnswer = components['schemas']['LikenessAnswer'];
 export type LikenessAsked = components['schemas']['LikenessAsked'];
 export type Link = components['schemas']['Link'];
+export type LookAnswer = components['schemas']['LookAnswer'];
+export type Made = components['schemas']['Made'];
+export type Maps = components['schemas']['Maps'];
 export type Matrix = components['schemas']['Matrix'];
+export type NetworkAnswer = components['schemas']['NetworkAnswer'];
+export type NetworkAsked = components['schemas']['NetworkAsked'];
+export type Number = components['schemas']['Number'];
+export type NumberAnswer = components['schemas']['NumberAnswer'];
 export type Output = components['schemas']['Output'];
 export type Padded = components['schemas']['Padded'];
 export type PaddingsAnswer = components['schemas']['PaddingsAnswer'];
 export type PaddingsAsked = components['schemas']['PaddingsAsked'];
 export type PictureNumbers = components['schemas']['PictureNumbers'];
+export type Plane = components['schemas']['Plane'];
 export type Pooled = components['schemas']['Pooled'];
 export type PoolingAnswer = components['schemas']['PoolingAnswer'];
 export type PoolingAsked = components['schemas']['PoolingAsked'];
 export type Problem = components['schemas']['Problem'];
 export type Readers = components['schemas']['Readers'];
+export type Seen = components['schemas']['Seen'];
 export type Stage = components['schemas']['Stage'];
+export type SynthesisAnswer = components['schemas']['SynthesisAnswer'];
+export type SynthesisAsked = components['schemas']['SynthesisAsked'];
 export type Terms = components['schemas']['Terms'];
+export type Tile = components['schemas']['Tile'];
+export type WeightsAnswer = components['schemas']['WeightsAnswer'];
+export type WeightsAsked = components['schemas']['WeightsAsked'];
 export type $defs = Record<string, never>;
 export type operations = Record<string, never>;

@@ -3,6 +3,7 @@ import Convolution from "./convolution/Convolution.svelte";
 import Filters from "./filters/Filters.svelte";
 import Layers from "./layers/Layers.svelte";
 import Lecture from "./lecture/Lecture.svelte";
+import Network from "./network/Network.svelte";
 import Pooling from "./pooling/Pooling.svelte";
 
-export const ROOMS = { convolution: Convolution, pooling: Pooling, filters: Filters, layers: Layers, lecture: Lecture };
+export const ROOMS = { convolution: Convolution, pooling: Pooling, filters: Filters, layers: Layers, network: Network, lecture: Lecture };

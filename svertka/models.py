@@ -17,75 +17,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from svertka import functional as F
+from svertka.blocks import Block
 from svertka.errors import DataError, GeometryError
 from svertka.nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, GlobalAvgPool2d, MaxPool2d
-from svertka.window import Window, integer
+from svertka.window import integer
 
 Size = Sequence[int]
-
-
-class Block(nn.Module):
-    """Convolution → norm → nonlinearity → pooling; whatever is None is left out.
-
-    An input too small for a window of the convolution or of the pooling gets zeros after its end until one fits.
-
-    Shapes:
-        [N, C, height, width] → [N, out_channels, *output_size((height, width))].
-    """
-
-    def __init__(
-        self,
-        conv: Conv2d,
-        norm: nn.Module | None = None,
-        activation: nn.Module | None = None,
-        pool: MaxPool2d | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv, self.norm, self.activation, self.pool = conv, norm, activation, pool
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[N, C, height, width] → [N, out_channels, *output size]."""
-        x: Tensor = self.conv(_fitted(input, self.conv.operation.windows))
-        if isinstance(self.norm, BatchNorm2d) and self.training and _unwatched(self.norm, self.activation):
-            x = self.norm.normalised(x, "relu")
-        else:
-            x = x if self.norm is None else self.norm(x)
-            x = x if self.activation is None else self.activation(x)
-        if self.pool is not None:
-            x = self.pool(_fitted(x, self.pool.operation.windows))
-        return x
-
-    def output_size(self, size: Size) -> tuple[int, ...]:
-        """(height, width) of the output for an input of this (height, width)."""
-        for layer in (self.conv, self.pool):
-            if layer is None:
-                continue
-            windows = layer.operation.windows
-            size = [w.output_size(n + w.missing(n)) for w, n in zip(windows, size, strict=True)]
-        return tuple(size)
-
-
-def _unwatched(norm: nn.Module, activation: nn.Module | None) -> bool:
-    """Whether the activation is a ReLU, and no hook would miss a call of the two."""
-    hooks = torch.nn.modules.module
-    watched = (hooks._global_forward_hooks, hooks._global_forward_pre_hooks, hooks._global_backward_hooks)
-    own = [
-        getattr(part, name)
-        for part in (norm, activation)
-        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-        if part is not None
-    ]
-    return type(activation) is nn.ReLU and not any((*watched, *own))
-
-
-def _fitted(x: Tensor, windows: Sequence[Window]) -> Tensor:
-    """`x` itself, or with as many zeros after its end as it lacks for one window."""
-    high, wide = (window.missing(n) for window, n in zip(windows, x.shape[-2:], strict=True))
-    return F.pad2d(x, (0, wide, 0, high)) if high or wide else x
 
 
 class Residual(nn.Module):

@@ -225,6 +225,10 @@ def _max(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) ->
     return largest, torch.where(chosen == OUTSIDE, first, chosen)
 
 
+def _rectified_max(operation: spec.RectifiedMaxPool, x: Tensor) -> Tensor:
+    return F.relu(_max(spec.MaxPool(operation.windows), x))
+
+
 def _lowest(dtype: torch.dtype) -> float:
     return -math.inf if dtype.is_floating_point or dtype.is_complex else torch.iinfo(dtype).min
 
@@ -361,6 +365,7 @@ _RUN: dict[type, Callable[..., Any]] = {
     spec.TransposedConvolution: _transposed,
     spec.Unshared: _unshared,
     spec.MaxPool: _max,
+    spec.RectifiedMaxPool: _rectified_max,
     spec.AveragePool: _average,
     spec.LpPool: _lp,
     spec.WeightedPool: _weighted,

@@ -190,6 +190,8 @@ def run(operation: spec.Operation[Any], x: npt.ArrayLike, *tensors: Any) -> Any:
             return locally_connected(x, tensors[0], tensors[1], windows, operation.groups)
         case spec.MaxPool():
             return max_pool(x, windows)[0]
+        case spec.RectifiedMaxPool():
+            return np.maximum(max_pool(x, windows)[0], 0)
         case spec.AveragePool():
             return avg_pool(x, windows, operation.count_include_pad, operation.divisor)
         case spec.LpPool():

@@ -103,6 +103,11 @@ class MaxPool(Operation[PoolWindow]):
 
 
 @dataclass(frozen=True)
+class RectifiedMaxPool(Operation[PoolWindow]):
+    """The larger of 0 and the largest input in the window: ReLU and maximum pooling in one pass."""
+
+
+@dataclass(frozen=True)
 class AveragePool(Operation[PoolWindow]):
     """The sum of the window divided by the number of its taps.
 

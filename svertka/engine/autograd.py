@@ -16,6 +16,7 @@ from torch import Tensor
 from svertka import spec
 from svertka.engine import (
     batch_norm,
+    block_gradients,
     dense_gradients,
     depthwise_gradients,
     pool_gradients,
@@ -66,7 +67,7 @@ def _last(_: Any, x: Tensor) -> bool:
     return x.ndim > 2 and neighbours(x)
 
 
-def _quick(operation: spec.Convolution, x: Tensor) -> bool:
+def _quick(operation: spec.Convolution | spec.ConvolutionBlock, x: Tensor) -> bool:
     """First layers and wide depthwise windows, on neighbouring channels; the others are no faster than torch's."""
     depthwise = 1 < operation.groups == x.shape[1]
     taps: int = math.prod(window.size for window in operation.windows)
@@ -85,9 +86,11 @@ def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step 
 
 GRADIENTS: dict[type[spec.Operation[Any]], Gradient] = {
     spec.Convolution: Gradient(_convolution, _quick),
+    spec.ConvolutionBlock: Gradient(block_gradients.prepare_block_step, _quick),
     spec.TransposedConvolution: Gradient(transposed_gradients.prepare_transposed_step, _last),
     spec.BatchNorm: Gradient(batch_norm.prepare_batch_norm_step, _last),
     spec.MaxPool: Gradient(pool_gradients.prepare_maximum, _large_and_regular),
+    spec.RectifiedMaxPool: Gradient(pool_gradients.prepare_maximum, _large_and_regular),
     spec.AveragePool: Gradient(pool_gradients.prepare_average, _large_and_regular),
     spec.LpPool: Gradient(pool_gradients.prepare_norm, _large_and_regular),
     spec.StochasticPool: Gradient(pool_gradients.prepare_stochastic, _large_and_regular),
@@ -108,8 +111,6 @@ def automatic(operation: spec.Operation[Any], x: Tensor) -> bool:
 def prepare(operation: Any, x: Tensor, *tensors: Tensor | None, **options: Any) -> Any:
     """A runner like those of `dispatch.PREPARE`, through which gradients flow, or why there is none."""
     gradient = GRADIENTS.get(type(operation))
-    if isinstance(operation, spec.ConvolutionBlock):
-        return "it needs gradients, for which the parts of a block are computed one by one, by torch"
     if gradient is None:
         return "it needs gradients, which torch computes"
     step = gradient.prepare(operation, x, *tensors, **options)

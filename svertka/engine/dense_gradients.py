@@ -15,6 +15,7 @@ from svertka.engine.dense import MOST, Part, Runner, phases, prepare_convolution
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
 from svertka.engine.packing import Packing, changing, same, weight_order
+from svertka.engine.pools import first_tap
 from svertka.engine.step import Remembered, Saved, Step
 from svertka.kernels.dense import Dense
 from svertka.kernels.schedule import choose_weight_gradient
@@ -120,6 +121,7 @@ class WeightGradientRunner:
         x, weight, dy: tensors like those that come.
         bias: whether that gradient is wanted, too.
         transposed: the weight is [channels of x, channels of dy / groups, *kernel_size].
+        pooled: so many places in a row are a window of a maximum pooling; dy is that of the windows.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class WeightGradientRunner:
         dy: Tensor,
         bias: bool,
         transposed: bool = False,
+        pooled: int = 1,
     ) -> None:
         target, groups, windows = host(), operation.groups, operation.windows
         self.bias, self.like = bias, (weight.shape, weight.stride())
@@ -143,7 +146,7 @@ class WeightGradientRunner:
         else:
             runs, table = False, tables(sources, None, x.shape[1], 1, 1)
         self.table = table
-        kernel = WeightGradient(inputs, outputs, dy.shape[1], runs, bias)
+        kernel = WeightGradient(inputs, outputs, dy.shape[1], runs, bias, pooled)
         schedule = choose_weight_gradient(kernel, target, taps)
         width = schedule.vectors * target.lanes
         blocks = -(-outputs // width)
@@ -152,6 +155,7 @@ class WeightGradientRunner:
         places = x.shape[0] * len(sources)
         apart = groups * blocks * tap_tasks
         split_size = max(-(-places // max(_TASKS // apart, 1)), _LEAST)
+        split_size = -(-split_size // pooled) * pooled
         splits = -(-places // split_size)
         self.zeros = constant_line(max(inputs, 16))
         packing = same(Packing(groups, blocks, width, tuple(range(taps)), transposed, runs))
@@ -175,11 +179,11 @@ class WeightGradientRunner:
         )
         self.detail = f"weight gradient, tile of {schedule.inputs} inputs × {schedule.vectors} vectors"
 
-    def __call__(self, x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, x: Tensor, dy: Tensor, taken: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, dy = with_channels_last(x, "x"), with_channels_last(dy, "residual")
         sums = scratch_floats(self.room, "y")
         self.launch(
-            address(x), address(self.zeros), address(dy), address(sums), address(self.table.offsets),
+            address(x), address(self.zeros), address(dy), first_tap(taken), address(sums), address(self.table.offsets),
             address(self.table.gathers),
         )  # fmt: skip
         dw = torch.empty_strided(*self.like)

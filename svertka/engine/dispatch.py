@@ -41,6 +41,7 @@ PREPARE: dict[type[spec.Operation[Any]], Prepare] = {
     spec.ConvolutionBlock: _from("dense", "prepare_block"),
     spec.TransposedConvolution: _from("dense", "prepare_transposed"),
     spec.MaxPool: _from("pools", "prepare_pool"),
+    spec.RectifiedMaxPool: _from("pools", "prepare_pool"),
     spec.AveragePool: _from("pools", "prepare_pool"),
     spec.LpPool: _from("pools", "prepare_pool"),
     spec.WeightedPool: _from("pools", "prepare_pool"),
@@ -96,15 +97,7 @@ def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], optio
     if needed and chosen == "auto" and not _autograd().automatic(operation, x):
         reason = "it needs gradients"
     if not reason:
-        settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
-        key: tuple[Any, ...] = (id(operation), needed, settings, precision.products(), x.shape, x.stride())
-        for tensor in tensors:
-            key += (None,) if tensor is None else (tensor.shape, tensor.stride())
-        found = _runners.get(key)
-        if found is None:
-            found = _prepared(operation, needed, x, tensors, options)
-            _remember(key, found)
-        runner, _, entry = found
+        runner, _, entry = _remembered(operation, needed, x, tensors, options)
         if runner.__class__ is not str:
             entry.count += 1
             return runner(x, *tensors, **options)
@@ -127,6 +120,31 @@ def _remember(key: Any, entry: tuple[Any, Any, Tally]) -> None:
         while len(_runners) > _REMEMBERED or (_held > _LARGEST and len(_runners) > 1):
             gone, _ = _runners.popitem(last=False)
             _held -= _sizes.pop(gone)
+
+
+def _remembered(
+    operation: Any, needed: bool, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]
+) -> tuple[Any, Any, Tally]:
+    """`_prepared`, once for each operation and layout."""
+    settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
+    key: tuple[Any, ...] = (id(operation), needed, settings, precision.products(), x.shape, x.stride())
+    for tensor in tensors:
+        key += (None,) if tensor is None else (tensor.shape, tensor.stride())
+    found = _runners.get(key)
+    if found is None:
+        found = _prepared(operation, needed, x, tensors, options)
+        _remember(key, found)
+    return found
+
+
+def trains(operation: Any, x: Tensor, *tensors: Tensor | None) -> bool:
+    """Whether gradients are needed, and the kernels take the operation on x [N, C, *size] with them."""
+    chosen = engine()
+    if chosen == "portable" or not (torch.is_grad_enabled() and _needs_gradients(x, tensors)):
+        return False
+    if unfit(operation, x, tensors) or (chosen == "auto" and not _autograd().automatic(operation, x)):
+        return False
+    return not isinstance(_remembered(operation, True, x, tensors, {})[0], str)
 
 
 def forget() -> None:

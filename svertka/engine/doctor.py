@@ -192,6 +192,7 @@ def _cases() -> list[_Case]:
         _Case(spec.Unshared(window), (2, 3, 9, 8), ((5, 4, 7, 3, 3, 3), (5, 4, 7))),
         _Case(spec.MaxPool(window), (2, 5, 9, 8), (), 0),
         _Case(spec.MaxPool(spec.segments(2, 3)), (2, 5, 9, 8), (), 0),
+        _Case(spec.RectifiedMaxPool(window), (2, 5, 9, 8), (), 0),
         _Case(spec.AveragePool(window, count_include_pad=False), (2, 5, 9, 8)),
         _Case(spec.LpPool(window, 3.0), (2, 5, 9, 8)),
         _Case(spec.WeightedPool(window), (2, 5, 9, 8), ((5, 3, 3),)),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -96,11 +97,24 @@ def _transposition(images: int, rows: int, columns: int, panels: int) -> Launch:
 
 def empty(shape: Sequence[int], last: bool, dtype: torch.dtype = torch.float32) -> Tensor:
     """Room for a result [N, C, *size], with neighbouring channels or contiguous."""
+    slot, _scratch.passing = getattr(_scratch, "passing", ""), ""
+    if slot:
+        return scratch(shape, slot) if last else scratch_floats(math.prod(shape), slot).view(*shape)
     if not last:
         return torch.empty(shape, dtype=dtype)
     if len(shape) in CHANNELS_LAST:
         return torch.empty(shape, dtype=dtype, memory_format=CHANNELS_LAST[len(shape)])
     return torch.empty((shape[0], *shape[2:], shape[1]), dtype=dtype).movedim(-1, 1)
+
+
+@contextmanager
+def passing(slot: str) -> Iterator[None]:
+    """The first result of `empty` lies in `scratch`: it is used up before the slot is asked for again."""
+    _scratch.passing = slot
+    try:
+        yield
+    finally:
+        _scratch.passing = ""
 
 
 @dataclass(frozen=True)

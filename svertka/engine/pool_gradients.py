@@ -15,7 +15,9 @@ from svertka.engine.pools import counts_of, prepare_pool, taps_like
 from svertka.engine.step import Saved, Step
 
 
-def prepare_maximum(operation: spec.MaxPool, x: Tensor, *, return_indices: bool = False) -> Step | str:
+def prepare_maximum(
+    operation: spec.MaxPool | spec.RectifiedMaxPool, x: Tensor, *, return_indices: bool = False
+) -> Step | str:
     """A maximum pooling and its gradient, or why there is none."""
     parts = prepare_pool(operation, x, taps=True), prepare_gathering("taken", operation.windows, x)
     return _refused(*parts) or _Taken(

@@ -168,6 +168,8 @@ def combination_of(operation: Any, size: tuple[int, ...], where: str = "") -> Co
     match operation:
         case spec.MaxPool():
             return Maximum(where, bits)
+        case spec.RectifiedMaxPool():
+            return Maximum(where, bits, rectified=True)
         case spec.AveragePool():
             return Average(all(_exact(count) for line in counts_of(operation, size) for count in line))
         case spec.LpPool():

@@ -156,10 +156,12 @@ class Maximum(Combination):
         where: "source" gives its source, too, "tap" the tap that reads it: the window's first one if all are −∞, −1 if
             it reads no input.
         bits: that these are stored in.
+        rectified: 0 is among the x, and taken before all of them: then nothing is taken, −1.
     """
 
     where: str = ""
     bits: int = 64
+    rectified: bool = False
     identity = -math.inf
 
     @property
@@ -181,8 +183,10 @@ class Maximum(Combination):
         return larger(e, state, other)
 
     def start(self, e: Emitter, turn: int, before: State, given: Given) -> State:
-        lowest = e.splat(-math.inf)
-        return [lowest, given.first] if self.where else [lowest]
+        lowest = e.splat(0.0 if self.rectified else -math.inf)
+        if not self.where:
+            return [lowest]
+        return [lowest, e.splat_index(-1) if self.rectified else given.first]
 
     def step(self, e: Emitter, turn: int, state: State, value: Value, source: Value, weight: Value) -> State:
         if not self.where:
@@ -191,6 +195,10 @@ class Maximum(Combination):
         # Neither NaN is smaller: NaN takes the place of a number, but not of a NaN that came before.
         take = e.b.and_(e.b.fcmp_unordered(">", value, largest), e.b.fcmp_ordered("ord", largest, largest))
         return [e.b.select(take, value, largest), e.b.select(take, source, place)]
+
+    def finish(self, e: Emitter, state: State, given: Given) -> Sequence[Value]:
+        # Done by axes, or of nothing, the state didn't start with 0.
+        return state if self.where or not self.rectified else [larger(e, e.splat(0.0), state[0])]
 
 
 @dataclass(frozen=True)

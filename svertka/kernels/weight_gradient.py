@@ -9,11 +9,15 @@ lie in memory. Which sums a task does, and in which order, is a matter of shapes
 each has a dw of its own, and they are added up in order afterwards, see `weights`: dw is [splits][groups][blocks]
 [taps · inputs][width]. The bias' gradient, Σ_n Σ_q dy[n, q, d], is one row more, summed up while dy is copied.
 
+Where a maximum pooling follows, neighbours in the table's order of places are one window, and dy is the pooling's, with
+the tap that each took: dy[n, q, d] is dy[n, window of q, d] if that took q, else 0, and lies in the cache alone.
+
 Few-channel convolutions have the taps of a row as inputs of one tap, see `dense`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -21,7 +25,8 @@ from llvmlite import ir
 from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
 from svertka.kernels.family import Family
 
-POINTERS = ("x", "zeros", "dy", "dw", "offsets", "gathers")
+I8 = ir.IntType(8)
+POINTERS = ("x", "zeros", "dy", "taken", "dw", "offsets", "gathers")
 NUMBERS = (
     "pixels", "images", "x_image", "taps", "task_taps", "tap_tasks", "groups", "split_size",
     "stored_pixels",
@@ -37,6 +42,8 @@ class WeightGradient:
         channels: neighbours at one place of dy: the outputs of all groups.
         runs: offsets below −1 say which line of `gathers` tells where each input of a run is.
         bias: its gradient is wanted, too.
+        pooled: so many places are a window of a maximum pooling, 1 if none follows; fewer than 128. What was `taken` of
+            it is a byte, 255 if nothing.
     """
 
     inputs: int
@@ -44,6 +51,7 @@ class WeightGradient:
     channels: int
     runs: bool = False
     bias: bool = False
+    pooled: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class _Writer:
         self.spec, self.schedule, self.e = spec, schedule, e
         self.width = schedule.vectors * e.lanes
         self.blocks = -(-spec.outputs // self.width)
+        self.places = max(schedule.block // spec.pooled, 1) * spec.pooled  # of a block
 
     def write(self, slots: Value, task: Value, _worker: Value) -> None:
         """Task ((split · groups + group) · blocks + block of outputs) · tap_tasks + some of the taps."""
@@ -71,17 +80,18 @@ class _Writer:
         self.first_tap = e.mul(tap_task, a.task_taps)
         self.last_tap = e.min(e.add(self.first_tap, a.task_taps), a.taps)
         self.x = e.at(a.x, e.mul(group, 0 if self.spec.runs else self.spec.inputs))
-        self.dy = e.at(a.dy, e.add(e.mul(group, self.spec.outputs), e.mul(self.block, self.width)))
+        first_channel = e.add(e.mul(group, self.spec.outputs), e.mul(self.block, self.width))
+        self.dy, self.taken = e.at(a.dy, first_channel), e.at(a.taken, first_channel, I8)
         place = e.add(e.mul(e.add(e.mul(split, a.groups), group), self.blocks), self.block)
         rows = e.add(e.mul(a.taps, self.spec.inputs), int(self.spec.bias))
         self.dw = e.at(a.dw, e.mul(e.mul(place, rows), self.width))
         self.patch = e.array(self.spec.inputs) if self.spec.runs else None
-        self.panel = e.array(self.schedule.block * self.width)
+        self.panel = e.array(self.places * self.width)
         first = e.mul(split, a.split_size)
         last = e.min(e.add(first, a.split_size), e.mul(a.images, a.pixels))
 
         def block(begin: Value) -> None:
-            self.begin, self.end = begin, e.min(e.add(begin, self.schedule.block), last)
+            self.begin, self.end = begin, e.min(e.add(begin, self.places), last)
             self.images = (
                 e.divmod(begin, a.pixels)[0],
                 e.divmod(e.add(self.end, e.sub(a.pixels, 1)), a.pixels)[0],
@@ -90,7 +100,7 @@ class _Writer:
             self._fill()
             self._tiles()
 
-        e.loop(first, last, block, step=self.schedule.block)
+        e.loop(first, last, block, step=self.places)
 
     def _is(self, a: Value, b: Value) -> Value:
         return self.e.b.icmp_signed("==", a, self.e.value(b))
@@ -102,22 +112,23 @@ class _Writer:
         def copy(count: int) -> None:
             lanes = [max(0, min(e.lanes, count - v * e.lanes)) for v in range(vectors)]
 
-            def place(q: Value, *acc: Value) -> list[Value]:
-                row = e.mul(q, self.spec.channels)
+            def window(q: Value, *acc: Value) -> list[Value]:
+                row = e.mul(e.divmod(q, self.spec.pooled)[0], self.spec.channels)
                 to = e.mul(e.sub(q, self.begin), self.width)
                 result = []
                 for v in range(vectors):
                     here = e.add(row, v * e.lanes)
-                    value = e.load_vector(self.dy, here, lanes[v]) if lanes[v] else e.splat(0.0)
-                    e.store_vector(value, self.panel, e.add(to, v * e.lanes))
-                    result += [e.b.fadd(acc[v], value)] if self.spec.bias else []
+                    values = self._of_window(here, lanes[v]) if lanes[v] else [e.splat(0.0)] * self.spec.pooled
+                    for k, value in enumerate(values):
+                        e.store_vector(value, self.panel, e.add(to, k * self.width + v * e.lanes))
+                    result += [_sum(e, [acc[v], *values])] if self.spec.bias else []
                 return result
 
             if not self.spec.bias:
-                e.loop(self.begin, self.end, place)
+                e.loop(self.begin, self.end, window, step=self.spec.pooled)
                 return
             sums = e.at(self.dw, e.mul(e.mul(self.a.taps, self.spec.inputs), self.width))
-            acc = e.loop(self.begin, self.end, place, self._loaded(sums, vectors))
+            acc = e.loop(self.begin, self.end, window, self._loaded(sums, vectors), step=self.spec.pooled)
 
             def keep() -> None:
                 for v, value in enumerate(acc):
@@ -139,6 +150,16 @@ class _Writer:
             return ()
 
         e.choose(self._is(self.block, self.blocks - 1), some, all_of_them)
+
+    def _of_window(self, here: Value, lanes: int) -> list[Value]:
+        """dy of the places of a window."""
+        e, pooled = self.e, self.spec.pooled
+        dy = e.load_vector(self.dy, here, lanes)
+        if pooled == 1:
+            return [dy]
+        taken = e.load_vector(self.taken, here, lanes, ir.VectorType(I8, e.lanes))
+        here_taken = [e.b.icmp_signed("==", taken, ir.Constant(taken.type, [k] * e.lanes)) for k in range(pooled)]
+        return [e.b.select(of_place, dy, e.splat(0.0)) for of_place in here_taken]
 
     def _loaded(self, sums: Value, count: int) -> list[Value]:
         """So many vectors of what was added up so far: nothing, in the first block."""
@@ -216,6 +237,13 @@ class _Writer:
 
         mixed = e.b.icmp_signed("<", offset, ir.Constant(I32, -1))
         return e.choose(mixed, gathered, lambda: [source])[0]
+
+
+def _sum(e: Emitter, values: Sequence[Value]) -> Value:
+    total, *rest = values
+    for value in rest:
+        total = e.b.fadd(total, value)
+    return total
 
 
 def _write(

@@ -11,11 +11,12 @@ from guarded import guarded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from svertka import explain, functional, nn, portable, reference, spec
+from svertka import explain, functional, models, nn, portable, reference, spec
 from svertka.engine import gathering, pools
 from svertka.engine.autograd import GRADIENTS
 from svertka.engine.dispatch import using
 from svertka.engine.layout import CHANNELS_LAST
+from svertka.engine.report import report
 from svertka.engine.step import Saved
 from svertka.errors import GeometryError
 from svertka.kernels.target import host
@@ -92,6 +93,43 @@ def test_maximum(case):
     expected = torch.zeros(x.flatten(2).shape, dtype=torch.float64)
     expected.scatter_add_(2, places.clamp(min=0), torch.where(places < 0, 0.0, dy.double().flatten(2)))
     assert agrees(dx, expected.view(x.shape), sum_bound(60, readings(operation, x, dy).numpy()))
+
+
+@few
+@given(cases())
+def test_maximum_with_zero(case):
+    """It goes where the maximum's goes, if that is above 0 or NaN, as a ReLU's does."""
+    windows, x = case
+    operation = spec.RectifiedMaxPool(windows)
+    dx, dy = by_kernels(operation, x)
+    largest, places = (torch.from_numpy(table).flatten(2) for table in reference.max_pool(x, windows))
+    through = torch.where((places < 0) | (largest <= 0), 0.0, dy.double().flatten(2))
+    expected = torch.zeros(x.flatten(2).shape, dtype=torch.float64)
+    expected.scatter_add_(2, places.clamp(min=0), through)
+    bound = sum_bound(60, readings(operation, x, dy).numpy())
+    assert agrees(dx, expected.view(x.shape), bound)
+    wrong = expected.scatter_add(2, places.clamp(min=0), dy.double().flatten(2) - through).view(x.shape)
+    assert agrees(wrong, expected.view(x.shape), bound) == bool((wrong == expected.view(x.shape)).all())
+    with using("kernels"):
+        y = functional.run(operation, x)
+        assert torch.equal(y.nan_to_num(), functional.run(operation, x.clone().requires_grad_()).detach().nan_to_num())
+    assert agrees(y, reference.run(operation, x), 0.0)
+
+
+def test_blocks_pool_and_rectify_in_one_pass():
+    """Where the convolution is torch's; else it is in that pass, too, see `test_block_gradients`."""
+    torch.manual_seed(0)
+    block = models.Block(nn.Conv2d(8, 16, 3, padding=1), None, torch.nn.ReLU(inplace=True), nn.MaxPool2d(2))
+    x = torch.randn(4, 8, 64, 64).contiguous(memory_format=torch.channels_last)
+    results = []
+    for engine in ("auto", "portable"):
+        report(reset=True)
+        with using(engine):
+            results.append(torch.autograd.grad(block(x).square().sum(), list(block.parameters())))
+        joined = any(isinstance(call.operation, spec.RectifiedMaxPool) for call in report())
+        assert joined == (engine == "auto")
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 @few

@@ -286,8 +286,8 @@ class WinogradKernel:
 
             def of_point(point: Value) -> None:
                 own = e.at(self.fresh, e.mul(point, _pitch(part * self.width)))
-                # Meanwhile the next inputs' weights come into the cache, those of one tap at each point.
-                tap = e.min(point, taps - 1)
+                # Meanwhile the next inputs' weights come into the cache, tap by tap.
+                tap, _ = e.divmod(e.mul(point, taps), self.points)
                 there = e.mul(e.add(e.add(e.mul(tap, self.spec.inputs), first), part), self.width)
                 ahead = e.at(weights, there)
                 e.loop(0, self.sets, lambda index: self._multiply_set(point, block, index, own, ahead, first))
@@ -301,23 +301,17 @@ class WinogradKernel:
         e, part, (r_y, r_x) = self.e, self.schedule.inputs, self.spec.kernel
         tap_step = self.spec.inputs * self.width
 
+        pitch = _pitch(part * self.width)
+
         def vector(place: Value) -> None:
-            def row(i: Value) -> None:
-                source = e.at(weights, e.add(e.mul(i, r_x * tap_step), place))
-                values = linear_map(e, self.horizontal.G, [e.load_vector(source, j * tap_step) for j in range(r_x)])
-                for j, value in enumerate(values):
-                    e.store_vector(value, self.temporary, e.add(e.mul(i, self.across * e.lanes), j * e.lanes))
-
-            def column(j: Value) -> None:
-                begin = e.at(self.temporary, e.mul(j, e.lanes))
-                values = [e.load_vector(begin, i * self.across * e.lanes) for i in range(r_y)]
-                pitch = _pitch(part * self.width)
-                put = e.at(self.fresh, e.add(e.mul(j, pitch), place))
-                for i, value in enumerate(linear_map(e, self.vertical.G, values)):
-                    e.store_vector(value, put, i * self.across * pitch)
-
-            e.loop(0, r_y, row)
-            e.loop(0, self.across, column)
+            source, put = e.at(weights, place), e.at(self.fresh, place)
+            columns = [
+                linear_map(e, self.vertical.G, [e.load_vector(source, (i * r_x + j) * tap_step) for i in range(r_y)])
+                for j in range(r_x)
+            ]
+            for i, row in enumerate(zip(*columns, strict=True)):
+                for j, value in enumerate(linear_map(e, self.horizontal.G, row)):
+                    e.store_vector(value, put, (i * self.across + j) * pitch)
 
         e.loop(0, part * self.width, vector, step=e.lanes)
 

@@ -7,6 +7,7 @@ Of a call's work the model adds up what each part alone would take: measured sum
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _CORES = (2, 4)  # tasks should be about equal parts for so many
 _STEP = 0.8  # cycles of a channel's step in the products beside its multiply-adds
 _CALL = 60.0  # cycles of one register tile's sum beside its steps
 _WEIGHT = 5.0  # cycles for a vector of weights of a point, if a task transforms them
+_FAR = 4  # times the L2: transformed weights larger than that may take longer to read than to make
 _LAUNCH = 15_000.0  # cycles of all cores until a launch runs, and after it
 _DIRECT = 0.87  # of the multiply-adds that could be done, by the direct kernel
 _IN_FLIGHT = 4.0  # cycles of a step at least: multiply-adds wait for those of the step before
@@ -87,9 +89,10 @@ def _schedules(
     spec: Winograd, tile: tuple[int, int], target: Target, images: int, height: int, width: int, changing: int
 ) -> Iterator[WinogradSchedule]:
     tiles = tiles_of(tile, images, height, width)
-    inputs = next((size for size in (32, 16) if spec.inputs % size == 0), 0) if changing else 0
-    if changing and not inputs:
-        return
+    fresh = [size for size in (32, 16) if spec.inputs % size == 0][:1]
+    points = math.prod(m + r - 1 for m, r in zip(tile, spec.kernel, strict=True))
+    far = 4 * points * spec.inputs * spec.outputs > _FAR * target.l2
+    parts_of_inputs = fresh if changing else [0, *fresh] if far else [0]
     for count, vectors in _register_tiles(spec, tiles, target):
         blocks = math.ceil(spec.outputs / (vectors * target.lanes))
         sets = math.ceil(tiles / count)
@@ -99,7 +102,7 @@ def _schedules(
                 continue
             for output_tasks in {part for part in (1, 2, 4, 8) if part <= blocks}:
                 part = math.ceil(blocks / output_tasks)
-                for apart in (False, True):
+                for apart, inputs in itertools.product((False, True), parts_of_inputs):
                     yield WinogradSchedule(tile, count, vectors, math.ceil(sets / tile_tasks), part, apart, inputs)
 
 

@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-nets bench-error bench-train bench-choices clean
+.PHONY: help setup demo test test-browser page page-check lint bench bench-layers bench-nets bench-error bench-train bench-choices fuzz soak faults audit clean
 
 help:
 	@sed -n '2,3p' Makefile; echo '#   make page   build the lab'"'"'s page from web/'; \
@@ -13,7 +13,11 @@ help:
 	echo '#   make bench-error  measure the rounding errors of the algorithms for convolutions'; \
 	echo '#   make bench-nets  measure whole networks beside other runtimes'; \
 	echo '#   make bench-train  measure training beside torch'; \
-	echo '#   make bench-choices  measure how near the chosen schedules are to the best'
+	echo '#   make bench-choices  measure how near the chosen schedules are to the best'; \
+	echo '#   make fuzz   20 000 random specs and a share of them for each parser; ARGS="--examples 5000"'; \
+	echo '#   make soak   an hour of changing shapes, memory watched; ARGS="--seconds 600"'; \
+	echo '#   make faults  full disks, signals, missing homes, machines that are cut off: one table'; \
+	echo '#   make audit  known vulnerabilities of the pinned dependencies'
 
 setup: .venv/ready
 
@@ -64,6 +68,21 @@ bench-nets: .venv-bench/ready
 
 bench-train: setup
 	$(BIN)/python bench/train.py $(ARGS)
+
+# What takes too long for each change: nightly.
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py $(ARGS)
+
+soak: setup
+	$(BIN)/python bench/soak.py $(ARGS)
+
+faults: setup
+	$(BIN)/python bench/faults.py $(ARGS)
+
+# Strict: a dependency that the service of advisories doesn't answer for is an error, not a pass.
+audit: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 .venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from engine.bounds import UNIT, agrees, sum_bound
+from engine.bounds import UNIT, agrees, sum_bound, winograd_bound
 from guarded import guarded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -21,9 +21,8 @@ from svertka.errors import GeometryError, SvertkaError
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.target import host
 from svertka.kernels.winograd import Winograd, WinogradSchedule
-from svertka.kernels.winograd_points import transforms
 from svertka.kernels.winograd_schedule import Direct, candidates_winograd, choose_winograd, tile_sizes
-from svertka.window import MODES, OUTSIDE, Window
+from svertka.window import MODES, Window
 
 # (tiles, vectors, sets, blocks, apart), for a tile of any size.
 WAYS = ((1, 1, 1, 1, False), (4, 1, 2, 2, True), (3, 2, 1, 1, False), (6, 2, 3, 2, True), (5, 3, 8, 1, False))
@@ -34,47 +33,11 @@ def numbers(seed, *shape):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
-def absolute(matrix):
-    return np.array([[abs(float(value)) for value in row] for row in matrix])
-
-
-def bound_of(operation, x, weight, tile):
-    """How far a result may be off: |A| (Σ_c |G||w||Gᵀ| ⊙ |B||x||Bᵀ|) |Aᵀ| times u times the roundings on the way.
-
-    These are C for the sum, and at most n in each of the four passes of the transforms of inputs and outputs, r in each
-    of the two of weights (an even and an odd half, each scaled, make one or two more).
-    """
-    windows = (Window(1),) * (2 - operation.ndim) + operation.windows
-    x = abs(x.reshape(*x.shape[:2], *(1,) * (2 - operation.ndim), *x.shape[2:])).astype(np.float64)
-    taps = tuple(window.size for window in windows)
-    down, across = (transforms(m, r) for m, r in zip(tile, taps, strict=True))
-    (rows, y_rows), (columns, y_columns) = (
-        winograd.axis_tiles(window, n, m) for window, n, m in zip(windows, x.shape[2:], tile, strict=True)
-    )
-    padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))  # the last row and column stand for OUTSIDE, which is −1
-    tiles = padded[:, :, rows][..., columns]  # [N, C, down, n_y, across, n_x]
-    given = np.einsum("ia,ncxayb,jb->ncxiyj", absolute(down.B), tiles, absolute(across.B))
-    size, groups = weight.shape[0] // operation.groups, operation.groups
-    w = abs(weight.reshape(groups, size, weight.shape[1], *taps)).astype(np.float64)
-    w = np.einsum("ia,gocab,jb->gocij", absolute(down.G), w, absolute(across.G))
-    given = given.reshape(len(x), groups, -1, *given.shape[2:])
-    products = np.einsum("gocij,ngcxiyj->ngoxiyj", w, given)
-    sums = np.einsum("ai,ngoxiyj,bj->ngoxayb", absolute(down.A), products, absolute(across.A))
-    sums = sums.reshape(len(x), -1, *sums.shape[3:])
-    y = np.zeros((*sums.shape[:2], y_rows.max() + 1, y_columns.max() + 1))
-    for i, j in zip(*(t.reshape(-1) for t in np.meshgrid(range(len(rows)), range(len(columns)))), strict=True):
-        r, c = y_rows[i][y_rows[i] != OUTSIDE], y_columns[j][y_columns[j] != OUTSIDE]
-        y[:, :, r[:, None], c] = sums[:, :, i, : len(r), j, : len(c)]
-    roundings = weight.shape[1] + 2 * (len(down.B) + len(across.B) + 2) + sum(taps) + 7
-    y = y if operation.ndim == 2 else y[:, :, 0]
-    return roundings * UNIT / (1 - roundings * UNIT) * y
-
-
 def compare(operation, x, weight, schedule):
     runner = dense.prepare_convolution(operation, x, weight, None, schedule=schedule)
     result = runner(x, weight).numpy()
     expected = reference.run(operation, x.numpy(), weight.numpy(), None)
-    return result, expected, bound_of(operation, x.numpy(), weight.numpy(), schedule.tile)
+    return result, expected, winograd_bound(operation, x.numpy(), weight.numpy(), schedule.tile)
 
 
 def check(*arguments):
@@ -155,7 +118,7 @@ def test_a_block_is_its_parts_one_after_the_other(activation, last):
     y = sums * scale[:, None, None] + bias[:, None, None] + residual
     does = {None: lambda y: y, "leaky_relu": lambda y: F.leaky_relu(y, 0.2), "silu": F.silu}[activation]
     # Of all these activations the slope is at most 1.1.
-    bound = 1.1 * bound_of(conv, x.numpy(), weight.numpy(), (4, 4)) * abs(scale.numpy())[:, None, None]
+    bound = 1.1 * winograd_bound(conv, x.numpy(), weight.numpy(), (4, 4)) * abs(scale.numpy())[:, None, None]
     bound += 8 * UNIT * (abs(sums * scale[:, None, None]) + abs(bias)[:, None, None] + abs(residual)).numpy()
     assert agrees(result.numpy(), does(y).numpy(), bound)
 
@@ -205,7 +168,7 @@ def check_input_gradient(operation, size, inputs, outputs, kernel):
         operation.groups,
     )
     mirrored = weight.reshape(operation.groups, outputs, inputs, *kernel).transpose(1, 2).flip(-1, -2)
-    bound = bound_of(adjoint, dy.numpy(), mirrored.reshape(-1, outputs, *kernel).numpy(), tiles)
+    bound = winograd_bound(adjoint, dy.numpy(), mirrored.reshape(-1, outputs, *kernel).numpy(), tiles)
     assert agrees(run(dy, weight).numpy(), expected.numpy(), bound)
 
 

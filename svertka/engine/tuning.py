@@ -147,7 +147,7 @@ def _kept() -> dict[str, Any]:
     path = _path()
     try:
         kept = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return kept if isinstance(kept, dict) else {}
 

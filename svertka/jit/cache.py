@@ -58,6 +58,8 @@ def folder() -> Path | None:
 
 def read(key: str) -> bytes | None:
     """The payload of an entry, or None if there is no sound one."""
+    if not _is_key(key):
+        return None
     try:
         with _opened(create=False) as place:
             return None if place is None else _read(key, place)

@@ -99,7 +99,7 @@ def load_recipe(recipe: Callable[[], str], write: Callable[[], str], target: Tar
     before = recipe()
     entry = cache.key("recipe", before, *_circumstances(target))
     known = cache.read(entry)  # the key of the IR's object
-    binary = None if known is None else cache.read(known.decode())
+    binary = None if known is None else cache.read(known.decode(errors="replace"))
     found = binary is not None
     if binary is None:
         text = write()

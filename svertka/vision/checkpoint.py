@@ -33,6 +33,18 @@ class State:
     seconds: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
 
+    def is_possible(self) -> bool:
+        """Whether all has its type and no count is below 0."""
+        counts = (self.step, self.correct, self.seen)
+        return (
+            are_records(self.history)
+            and all(type(count) is int and 0 <= count < 2**53 for count in counts)
+            and all(is_number(value) for value in (self.loss_sum, self.seconds))
+            and isinstance(self.skipped, dict)
+            and all(isinstance(reason, str) for reason in self.skipped.values())
+            and self.seen >= self.correct
+        )
+
     @property
     def epoch(self) -> int:
         """How many epochs are finished."""
@@ -58,6 +70,26 @@ class State:
         return self.epoch >= epochs or bool(stopped)
 
 
+_RECORD = ("lr", "train_loss", "train_accuracy", "seconds")
+_VALIDATED = ("val_loss", "val_accuracy")
+
+
+def are_records(history: Any) -> bool:
+    """Whether these are records of finished epochs, in order, all with validation or none."""
+    if not isinstance(history, list) or not all(isinstance(record, dict) for record in history):
+        return False
+    names = (*_RECORD, *(_VALIDATED if history and "val_loss" in history[0] else ()))
+    return all(
+        record.get("epoch") == number and all(is_number(record.get(name)) for name in names)
+        for number, record in enumerate(history, 1)
+    )
+
+
+def is_number(value: Any) -> bool:
+    """A number from JSON; a loss may well be NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def save_checkpoint(
     path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: State, config: Mapping[str, Any]
 ) -> None:
@@ -73,6 +105,8 @@ def read_state(path: Path, config: Mapping[str, Any]) -> State:
         with safe_open(path, framework="pt") as opened:
             header = json.loads((opened.metadata() or {})[_HEADER])
         state, before = State(**header["state"]), header["config"]
+        if not state.is_possible():
+            raise ValueError("its state is none that training comes to")
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{path} is not a whole checkpoint ({error}): start again with --overwrite") from error
     if before != config:

@@ -89,12 +89,19 @@ def _answers(folder: Path) -> dict[str, str]:
     """Picture → line, from all parts; of a picture that was done twice one of the lines, the same in each process."""
     answers: dict[str, str] = {}
     for part in sorted((folder / _PARTS).glob("*.jsonl")):
-        for line in part.read_text(encoding="utf-8").splitlines(keepends=True):
-            try:
-                answers.setdefault(json.loads(line)["picture"], line)
-            except (ValueError, TypeError, KeyError) as error:
-                raise DataError(f"{part} is damaged: remove it and start again, to have its pictures done") from error
+        try:
+            for line in part.read_text(encoding="utf-8").splitlines(keepends=True):
+                answers.setdefault(_picture(json.loads(line)), line)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(f"{part} is damaged: remove it and start again, to have its pictures done") from error
     return answers
+
+
+def _picture(answer: Any) -> str:
+    """The picture that an answer is about; TypeError or KeyError if it is none."""
+    if not isinstance(answer, dict) or not isinstance(answer["picture"], str):
+        raise TypeError
+    return answer["picture"]
 
 
 def _merged(folder: Path, names: list[str], fresh: int) -> Harvest:

@@ -18,7 +18,7 @@ import torch
 
 from svertka.errors import DataError
 from svertka.files import read_json, remove_parts, write_json, write_text
-from svertka.vision.checkpoint import CHECKPOINT_FILE
+from svertka.vision.checkpoint import CHECKPOINT_FILE, are_records
 from svertka.vision.datasets import Dataset
 from svertka.vision.modelfile import MODEL_FILE
 from svertka.vision.settings import Settings, code_digest, fingerprint
@@ -90,6 +90,17 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write a line of JSON for each finished epoch: after a resume there are no lines of epochs that were lost."""
     write_text(folder / METRICS_FILE, "".join(json.dumps(record) + "\n" for record in history))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records that `write_metrics` wrote; DataError if there is anything else."""
+    try:
+        history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, and the report goes without it") from error
+    if not are_records(history):
+        raise DataError(f"{path} holds a line that is no record of an epoch: remove it, and the report goes without it")
+    return history
 
 
 def _fresh_folder(settings: Settings) -> Path:

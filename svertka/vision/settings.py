@@ -78,7 +78,23 @@ class Settings:
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         if culprits := ", ".join(sorted((set(values) - known) | (needed - set(values)))):
             raise DataError(f"the settings of this run and of this svertka differ in {culprits}: start a new run")
+        for entry in fields(cls):
+            if entry.name in values and not _fits(values[entry.name], entry.type):
+                raise DataError(
+                    f"{option(entry.name)} of this run is {json.dumps(values[entry.name])[:80]}, which cannot be:"
+                    " restore config.json, or start a new run"
+                )
         return cls(**{**values, "size": tuple(values["size"])})
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is one of a field's type."""
+    if kind == tuple[int, int]:
+        return isinstance(value, list) and len(value) == 2 and all(_fits(side, int) and side > 0 for side in value)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    kinds: dict[Any, Any] = {float: (int, float), dict[str, Any]: dict}
+    return isinstance(value, kinds.get(kind, kind)) and (kind is not float or math.isfinite(value))
 
 
 def _is_device(name: str) -> bool:

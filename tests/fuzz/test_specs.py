@@ -130,7 +130,13 @@ def by_kernels(operation, x, tensors):
     """(the result, the kernels' detail)."""
     svertka.report(reset=True)
     with torch.no_grad(), svertka.using("kernels"):
-        y = functional.run(operation, x, *tensors)
+        try:
+            y = functional.run(operation, x, *tensors)
+        except svertka.SvertkaError as error:
+            assume(
+                "of at most 4 places that don't overlap" not in str(error)
+            )  # the one thing that blocks leave to torch
+            raise
     calls = list(svertka.report(reset=True))
     assert [call.path for call in calls] == ["kernel"], calls
     return y[0] if isinstance(y, tuple) else y, calls[0].detail
@@ -183,7 +189,7 @@ def test_what_is_no_sum(case):
     y, _ = by_kernels(operation, x, tensors)
     if kind == "segments":
         expected = reference.dynamic_pool(x, tensors[0], operation.kind)
-        largest = float(np.nan_to_num(np.nanmax(abs(x.numpy()), initial=0), posinf=0, nan=0))
+        largest = float(abs(x[torch.isfinite(x)]).max()) if torch.isfinite(x).any() else 0.0
         assert_near(y, expected, 0.0 if operation.kind == "max" else x.shape[-1] * EPS * largest)
         return
     if kind == "batch norm":

@@ -31,7 +31,7 @@ from svertka.vision.prediction import evaluate
 from svertka.vision.report import findings, sections
 from svertka.vision.report.page import Section, code, facts, page, paragraph, points, table
 from svertka.vision.run import Outcome
-from svertka.vision.runfolder import METRICS_FILE, REPORT_FILE, read_config, versions
+from svertka.vision.runfolder import METRICS_FILE, REPORT_FILE, read_config, read_metrics, versions
 from svertka.vision.settings import Settings, command, fingerprint
 from svertka.vision.tables import percent
 
@@ -75,7 +75,7 @@ def read_run(
     settings = Settings.from_dict(config["settings"])
     trained = load_model(folder, model_code)
     metrics = folder / METRICS_FILE
-    history = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+    history = read_metrics(metrics) if metrics.exists() else []
     run = Run(folder, trained, settings, history, config)
     try:
         dataset = load(

@@ -39,7 +39,7 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
         return make_boxed_func(compiled)
 
     def backward(graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
-        compiled = Compiled(graph.forward, [None] * len(inputs), "backward")
+        compiled = Compiled(graph.forward, [None] * len(inputs), "backward", formatted=0)
         compiled.owners = parts[0].owners  # it may be compiled late
         parts.append(compiled)
         return make_boxed_func(compiled)

@@ -19,7 +19,7 @@ from svertka.compiler.blocks import FxNode, is_node
 from svertka.compiler.held import Constant, Derived, Source, Weights, frozen
 from svertka.compiler.layers import Flat
 from svertka.compiler.plan import Output, Plan
-from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, NotRecordable, Recorder
+from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, Buffer, NotRecordable, Recorder
 from svertka.engine.launch import not_recording
 from svertka.engine.precision import as_noted
 from svertka.errors import GeometryError
@@ -66,7 +66,8 @@ class Lowering:
     Args:
         module: traced, with a role for each placeholder.
         weights, tensors: what is held, and its sources as they are.
-        formatted: so many results have torch's memory format (None: all); of the others it doesn't matter.
+        formatted: so many results have torch's memory format (None: all); of the others, saved for the backward graph,
+            it doesn't matter. 0: they are gradients, each in memory of its own.
     """
 
     def __init__(
@@ -352,13 +353,14 @@ class Lowering:
         if buffer.kind == EXTERNAL and buffer.tensor is value:
             return Output("external", self.recorder.view(value))
         like = argument.meta["val"]
-        if not formatted and buffer.kind in (ARENA, OUTPUT):
+        if self.formatted == 0 and buffer.kind == ARENA and self._is_whole(value, buffer):
+            like = value  # a gradient: autograd has it as its parameter lies, which is how kernels write it
+        elif not formatted and self.formatted and buffer.kind in (ARENA, OUTPUT):
             if buffer.kind == ARENA:
                 buffer.kind, buffer.index = OUTPUT, len(shapes)
                 shapes.append(((buffer.bytes // value.element_size(),), (1,), value.dtype))
             return Output("view", (buffer.index, tuple(value.shape), value.stride(), int(value.storage_offset())))
-        whole = value.numel() * value.element_size() == buffer.bytes and not value.storage_offset()
-        if buffer.kind == ARENA and whole and _same_order(value, like):
+        if buffer.kind == ARENA and self._is_whole(value, buffer) and _same_order(value, like):
             shapes.append((tuple(like.shape), like.stride(), value.dtype))
             buffer.kind, buffer.index = OUTPUT, len(shapes) - 1
         else:
@@ -372,6 +374,10 @@ class Lowering:
                 self.recorder.call(aten.copy_.default, (y, value), {}, [None])
                 self._note(argument, value, TORCH, "copied", (), (mark, mark + 1))
         return Output("new", len(shapes) - 1)
+
+    @staticmethod
+    def _is_whole(value: Tensor, buffer: Buffer) -> bool:
+        return value.numel() * value.element_size() == buffer.bytes and not value.storage_offset()
 
 
 def _same_order(a: Tensor, b: Tensor) -> bool:

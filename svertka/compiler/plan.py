@@ -19,6 +19,7 @@ from torch import Tensor
 from svertka.compiler.arena import offsets
 from svertka.compiler.held import Constant, Derived, Source, Weights
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, Buffer, Call, Recorder, Step, View
+from svertka.compiler.rooms import Rooms
 from svertka.jit import plan as walking
 from svertka.jit import threads
 from svertka.jit.parallel import LINE
@@ -63,7 +64,7 @@ class Plan:
 
     def __init__(self, recorder: Recorder, outputs: Sequence[Output], shapes: Sequence[Any]) -> None:
         self.weights: Weights = recorder.weights
-        self.outputs, self.shapes, self.kept = list(outputs), list(shapes), recorder.kept
+        self.outputs, self.rooms, self.kept = list(outputs), Rooms(shapes), recorder.kept
         self.most_threads = torch.get_num_threads()  # for so many, scratch of their own was recorded
         recorder.resolve()
         external = [b for item in recorder.items if isinstance(item, Call) for b in item.results if b is not None]
@@ -195,7 +196,7 @@ class _Run:
             address = inputs[index].data_ptr()
             for word, offset in fixups:
                 words[word] = address + offset
-        new = [torch.empty_strided(shape, stride, dtype=dtype) for shape, stride, dtype in self.plan.shapes]
+        new = self.plan.rooms()
         for index, fixups in self.outputs:
             address = new[index].data_ptr()
             for word, offset in fixups:

@@ -8,6 +8,7 @@ written down, and is refused.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from svertka.kernels.elementwise import Formula
 
 aten = torch.ops.aten
 _NEW = (aten.empty.memory_format, aten.empty_strided.default, aten.new_empty.default, aten.empty_like.default)
+_TAPS = 64  # that are turned round, each by a launch
 ARENA, INPUT, OUTPUT, EXTERNAL, STAND_IN = "arena", "input", "output", "external", "stand-in"
 
 
@@ -288,6 +290,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.buffers[buffer.start] = buffer
         return tensor
 
+    def _flipped(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        """A kernel's taps in reverse order, one after the other."""
+        taps = math.prod(x.shape[axis] for axis in axes)
+        if taps > _TAPS:
+            raise NotRecordable(f"more than {_TAPS} taps are turned round by torch")
+        y = self._noted(torch.empty_like(x), ARENA)
+        for place in itertools.product(*(range(x.shape[axis]) for axis in axes)):
+            one, other = x, y
+            for axis, n in zip(axes, place, strict=True):
+                one, other = one.narrow(axis, n, 1), other.narrow(axis, x.shape[axis] - 1 - n, 1)
+            self.copy(one, other)
+        return y
+
     # What torch would do
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -304,6 +319,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.copy(args[0], self._noted(torch.empty_like(args[0], memory_format=layout), ARENA))
         if function is aten.copy_.default:
             return self.copy(args[1].expand(args[0].shape), args[0])
+        if function is aten.flip.default:
+            return self._flipped(*args)
         if function is aten._unsafe_view.default:
             return args[0].view(args[1])
         if function.is_view:

@@ -74,6 +74,65 @@ def test_kernels_compute_forward_and_backward():
     assert not forward.reason + backward.reason
 
 
+def test_depthwise_gradients_are_kernels_too():
+    model, x = made("mobilenet")
+    run = compiled(model.train())
+    loss_of(run(x)).backward()
+    for part in svertka.report(run):
+        assert not [node for node in part.fallbacks if "convolution" in node.name]
+
+
+def test_gradients_lie_as_their_parameters_and_share_no_memory():
+    model, x = made("resnet18")
+    run = compiled(model.train())
+    for _ in range(2):
+        loss_of(run(x)).backward()
+        grads = [parameter.grad for parameter in model.parameters()]
+        assert len({grad.untyped_storage().data_ptr() for grad in grads}) == len(grads)
+        for parameter in model.parameters():
+            assert parameter.grad.stride() == parameter.stride()
+
+
+class Sum(nn.Module):
+    """Two parameters whose gradients are the same numbers, and one weight in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(2, 4, 8, 8)), nn.Parameter(torch.randn(2, 4, 8, 8))
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(F.relu(self.conv(x + self.a + self.b)))
+
+
+def test_gradients_that_are_equal_are_two_and_shared_weights_have_one():
+    torch.manual_seed(0)
+    model, x = Sum(), torch.randn(2, 4, 8, 8)
+    run, other = compiled(model), copy.deepcopy(model)
+    for call in (run, other):
+        loss_of(call(x)).backward()
+        loss_of(call(x)).backward()
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_other_sizes_and_accumulated_steps():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).train()
+    run, other = compiled(model), copy.deepcopy(model)
+    for shape in ((2, 3, 80, 80), (3, 3, 80, 80), (2, 3, 64, 96), (2, 3, 80, 80)):
+        x = torch.randn(shape)
+        for call in (run, other):
+            loss_of(call(x)).backward()
+        kept = run(x)  # whose backward graph never runs
+        again = loss_of(run(x * 2))
+        loss_of(other(x)), loss_of(other(x * 2)).backward()
+        again.backward()
+        for a, b in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+        del kept
+
+
 def test_steps_of_an_optimizer():
     model, x = made("lenet")
     model = without_dropout(model.train())

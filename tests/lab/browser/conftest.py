@@ -91,7 +91,7 @@ def opened(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterat
     def open_room(
         room: str, language: str = "en", theme: str = "light", width: int = 1440, height: int = 900, **options: Any
     ) -> Any:
-        if room.startswith("network"):
+        if room.startswith(("network", "lecture")):
             request.getfixturevalue("trained")
         locale = {"en": "en-GB", "ru": "ru-RU"}[language]
         context = browser.new_context(

@@ -264,3 +264,22 @@ def test_touch(opened: Open) -> None:
     assert page.get_by_test_id("result").inner_text() == "17"
     page.get_by_role("textbox", name="Input, 1, 1", exact=True).tap()
     assert "1 output sees the number 3 in row 1, column 1." in page.locator(".said").inner_text()
+
+
+def test_the_window_lies_on_its_cells(opened: Open) -> None:
+    page = opened("convolution", width=390, height=844, has_touch=True, is_mobile=True, device_scale_factor=2.625)
+    page.wait_for_timeout(400)  # it glides there
+    apart = page.evaluate(
+        """() => {
+            const frame = document.querySelector(".cells .frame").getBoundingClientRect();
+            const cells = [...document.querySelectorAll(".cells")].find((one) => one.querySelector(".frame"));
+            const lit = [...cells.querySelectorAll("td.lit")].map((cell) => cell.getBoundingClientRect());
+            return [
+                frame.left - Math.min(...lit.map((box) => box.left)),
+                frame.top - Math.min(...lit.map((box) => box.top)),
+                frame.right - Math.max(...lit.map((box) => box.right)),
+                frame.bottom - Math.max(...lit.map((box) => box.bottom)),
+            ];
+        }"""
+    )
+    assert max(map(abs, apart)) < 0.6

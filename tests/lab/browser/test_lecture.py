@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 Open = Callable[..., Any]
-STEPS = 20
+STEPS = 21
 # The lecture's own numbers, where its steps show a table of them.
 OUTPUTS = {
     4: [2, 2, 2, 1, -1, -2, -2, -2],
@@ -56,7 +56,7 @@ def test_nothing_overflows_on_a_telephone(opened: Open, axe: Callable[..., list[
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, number
         inside = "[...document.querySelectorAll('.figure table')].every(t => t.getBoundingClientRect().right <= 390)"
         assert page.evaluate(inside), number
-        if number in (2, 3, 5, 10, 14, 15):
+        if number in (2, 3, 5, 10, 14, 15, 20):
             assert axe(page) == []
 
 
@@ -71,7 +71,7 @@ def test_the_numbers_of_the_other_figures(opened: Open) -> None:
     for step, name, count in (
         (2, "weights-dense", 38_654_705_664),
         (19, "macs-regular", 352_800),
-        (20, "weights-separable", 75),
+        (21, "weights-separable", 75),
     ):
         page = opened(f"lecture?step={step}")
         settled(page)
@@ -88,3 +88,10 @@ def test_keys_turn_and_a_step_opens_in_its_room(opened: Open) -> None:
     expect(page.locator("h1")).to_have_text("Convolution")
     settled(page)
     assert outputs(page, "Output") == OUTPUTS[8]
+
+
+def test_a_point_of_a_map_opens_in_the_network_room(opened: Open) -> None:
+    page = opened("lecture?step=20")
+    page.get_by_role("application").first.locator("canvas").click(position={"x": 3 * 10 + 2, "y": 3 * 5 + 2})
+    expect(page.locator("h1")).to_have_text("Network")
+    expect(page.locator("aside .note").first).to_contain_text("channel 1, row 6, column 11")

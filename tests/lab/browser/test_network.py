@@ -62,7 +62,7 @@ def test_the_answer_to_each_digit(opened: Open, trained: TrainedModel) -> None:
 def test_a_number_is_chosen_by_a_click_and_moved_by_arrows(opened: Open, trained: TrainedModel) -> None:
     page = opened("network")
     maps = maps_of(page, "features.0.conv")
-    maps.locator("canvas").click(position={"x": 3 * 10 + 1, "y": 3 * 5 + 1})  # 3 pixels for a number of the first map
+    maps.locator("canvas").click(position={"x": 3 * 10 + 2, "y": 3 * 5 + 2})  # 3 pixels for a number of the first map
     values = inspect.feature_maps(trained.model, sample(trained, 3))["features.0.conv"].values
 
     def shown(channel: int, row: int, column: int) -> None:

@@ -463,6 +463,11 @@ export const en: Words = {
       text: "32×32×3 → 28×28×6: six kernels of 5×5×3, 450 weights and 6 biases. A dense layer needs more than fourteen millions.",
       errs: "",
     },
+    features: {
+      title: "What the features look like",
+      text: "A picture passes the first block of a trained network. The convolution answers to strokes and edges, the ReLU drops what is negative, the pool keeps the largest. Click a point of a map to see what it is made of.",
+      errs: "",
+    },
     separable: {
       title: "Groups and separable convolutions",
       text: "First each channel is convolved by itself, then a 1×1 convolution mixes the channels: 75 weights in place of 432.",

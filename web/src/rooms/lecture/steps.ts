@@ -9,6 +9,7 @@ export type Figure =
   | { kind: "paddings" }
   | { kind: "filters"; names: string[] }
   | { kind: "who" }
+  | { kind: "inside" }
   | { kind: "pooling"; query: Record<string, string>; kinds: string[] };
 
 export interface Step {
@@ -54,5 +55,6 @@ export const STEPS: Step[] = [
   { name: "shift", slide: "17", ...pooling({ x: SPOTS, n: "4", s: "4", shift: "0,1" }, ["max", "average"]) },
   { name: "kinds", slide: "18–19", ...pooling({ x: MATRIX, n: "3", s: "2" }, ["max", "norm", "stochastic"]) },
   { name: "tensor", slide: "23", figure: { kind: "costs", layer: [3, 6, 32, 5, false], dense: false }, room: "#/layers" },
+  { name: "features", slide: "24", figure: { kind: "inside" }, room: "#/network" },
   { name: "separable", slide: "28–29", figure: { kind: "costs", layer: [3, 16, 128, 3, true], dense: false }, room: "#/layers?layer=3,16,128,3,1,1,1" },
 ];

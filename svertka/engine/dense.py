@@ -234,13 +234,13 @@ class Runner:
         if part.added:
             kernel = replace(kernel, epilogue=replace(kernel.epilogue, residual=True))
         pixels, taps = part.sources.shape
-        self.question = (kernel, target, taps, pixels)
+        images = x.shape[0] if part.images_apart else 1
+        self.question = (kernel, target, taps, pixels, int(images * groups == 1))
         schedule = schedule or schedule_for(*self.question)
         if not taps:  # only the epilogue is left, which the last part of a sum does: let there be one
             schedule = replace(schedule, block_taps=0, block_inputs=0)
         table = tables(part.sources, part.places, x.shape[1], outputs, schedule.pixels, kernel.pooled)
         blocks = blocks_of(kernel, schedule, target)
-        images = x.shape[0] if part.images_apart else 1
         pixel_tasks = math.ceil(pixels / (schedule.pixels * schedule.tiles))
         output_tasks = math.ceil(blocks / schedule.blocks)
         launch = Launch(

@@ -14,18 +14,21 @@ _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't 
 _PAGES = 8192  # pixels of a plane from which on it has so many pages that finding them costs
 _TILES_MEASURED = 4
 _FAR = 1.1  # so much longer a tile takes whose weights come from the L2
+_TASKS = 8  # so many at least of an image, if there are as many tiles: for several cores, about equal parts
+_FEWEST_TILES = 2  # whose weights a task reads
 _LINES = 384  # pixels of a task of lines, whose sums stay in the cache
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
 
-def choose_dense(spec: Dense, target: Target, taps: int, pixels: int) -> DenseSchedule:
+def choose_dense(spec: Dense, target: Target, taps: int, pixels: int, alone: int = 0) -> DenseSchedule:
     """The schedule of a dense convolution.
 
     Args:
         taps: of a window.
         pixels: outputs of an image.
+        alone: 1 if there is one image and one group, so that the tasks are all from it.
     """
-    return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels)
+    return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels, alone)
 
 
 def choose_few(spec: Few, target: Target, taps: int, places: int) -> FewSchedule:
@@ -82,12 +85,12 @@ def choose_weight_gradient(spec: WeightGradient, target: Target, taps: int) -> W
     return WeightGradientSchedule(*min(tiles, key=cost))
 
 
-def candidates(spec: Dense, target: Target, taps: int, pixels: int) -> list[DenseSchedule]:
+def candidates(spec: Dense, target: Target, taps: int, pixels: int, alone: int = 0) -> list[DenseSchedule]:
     """The schedules worth measuring, the rules' choice first: other register tiles, shorter sums, other tasks."""
     found = []
     for tile in _best_tiles(spec, target, pixels)[:_TILES_MEASURED]:
         for share in (1.0, 0.5, 2.0):
-            schedule = _with_blocks(tile, spec, target, taps, pixels, share)
+            schedule = _with_blocks(tile, spec, target, taps, pixels, alone, share)
             found += [replace(schedule, tiles=tiles) for tiles in (schedule.tiles, schedule.tiles // 2)]
     return list(dict.fromkeys(found))
 
@@ -97,7 +100,7 @@ def _best_tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int
 
 
 def _with_blocks(
-    tile: tuple[int, int], spec: Dense, target: Target, taps: int, pixels: int, share: float = 1.0
+    tile: tuple[int, int], spec: Dense, target: Target, taps: int, pixels: int, alone: int, share: float = 1.0
 ) -> DenseSchedule:
     """The schedule with a register tile; the weights of a part of a sum take that share of what is good for the L1."""
     count, vectors = tile
@@ -112,6 +115,9 @@ def _with_blocks(
     tiles = 16
     if spec.planes:  # a row of a plane goes to memory in one piece, and large planes have pages of their own
         tiles = 64 if pixels > _PAGES else 32
+    turns, blocks = -(-pixels // count), -(-spec.outputs // (vectors * target.lanes))
+    while alone and tiles > _FEWEST_TILES and -(-turns // tiles) * blocks < _TASKS:
+        tiles //= 2
     return DenseSchedule(count, vectors, tiles, 1, block_taps, inputs, ahead)
 
 

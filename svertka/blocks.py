@@ -74,7 +74,7 @@ class Block(nn.Module):
     def _pool_after(self, part: nn.Module | None, x: Tensor, size: Size) -> tuple[Window, ...]:
         """The windows of a maximum pooling, if it and a ReLU follow; () if not, or if anybody looks on."""
         pool = self.pool
-        if pool is None or pool.return_indices or x.ndim != 4 or torch.compiler.is_compiling():
+        if not isinstance(pool, MaxPool2d) or pool.return_indices or x.ndim != 4 or torch.compiler.is_compiling():
             return ()
         if not (_unwatched(pool, self.activation) and _unwatched(part, self.activation)):
             return ()

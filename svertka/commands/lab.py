@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,13 @@ def lab(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Listen to other machines on this address; they need a token.")
     ] = "127.0.0.1",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Let the page train on this folder: of pictures, a folder for each class; or of such folders.",
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
     model_code: Annotated[
         str | None, typer.Option("--model-code", metavar="FILE.py:FACTORY", help="Code that builds the model.")
@@ -42,4 +50,4 @@ def lab(
         ):
             raise
         raise SvertkaError(f"the lab needs {error.name}: pip install 'svertka[lab]'") from None
-    serve(host, port, browser, model, model_code)
+    serve(host, port, browser, model, model_code, data)

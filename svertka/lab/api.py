@@ -7,14 +7,14 @@ status 422 and a `Problem`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from svertka.errors import SvertkaError
@@ -126,6 +126,37 @@ class Endpoint:
         return answer if isinstance(answer, File) else answer.model_dump_json().encode()
 
 
+@dataclass(frozen=True)
+class Stream:
+    """An address that goes on answering, as server-sent events: each holds an answer as JSON.
+
+    Args:
+        path: of the address.
+        answered: the model of each answer.
+        answers: gives them one after the other, and None to show now and then that it is still there.
+        needs: as of an endpoint.
+    """
+
+    path: str
+    answered: type[BaseModel]
+    answers: Callable[..., AsyncIterator[BaseModel | None]]
+    needs: tuple[str, ...] = ()
+
+    def route(self, _: Workers) -> Route:
+        """Answers as long as the page is there."""
+
+        async def handle(request: Request) -> Response:
+            shared = {name: getattr(request.app.state, name) for name in self.needs}
+
+            async def lines() -> AsyncIterator[str]:
+                async for answer in self.answers(**shared):
+                    yield ":\n\n" if answer is None else f"data: {answer.model_dump_json()}\n\n"
+
+            return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+        return Route(self.path, handle, methods=["GET"])
+
+
 def _problem(error: Exception) -> Problem:
     if isinstance(error, LabError):
         return Problem(kind=error.kind, message=str(error), numbers=error.numbers)
@@ -134,12 +165,14 @@ def _problem(error: Exception) -> Problem:
     return Problem(kind="too-large", message="the numbers are too large to be computed: take smaller ones")
 
 
-def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+def document(all_of_them: Iterable[Endpoint | Stream]) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    endpoints = list(endpoints)
+    all_of_them = list(all_of_them)
+    endpoints = [e for e in all_of_them if isinstance(e, Endpoint)]
+    streams = [e for e in all_of_them if isinstance(e, Stream)]
     models: list[tuple[type[BaseModel], Any]] = [(Problem, "serialization")]
     models += [(e.asked, "validation") for e in endpoints if not e.takes_file]
-    models += [(e.answered, "serialization") for e in endpoints if issubclass(e.answered, BaseModel)]
+    models += [(e.answered, "serialization") for e in all_of_them if issubclass(e.answered, BaseModel)]
     places, schemas = models_json_schema(list(dict.fromkeys(models)), ref_template="#/components/schemas/{model}")
     problem = {"description": "what can't be used", "content": _json(places[(Problem, "serialization")])}
     paths: dict[str, Any] = {}
@@ -159,6 +192,14 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
         else:
             operation["requestBody"] = {"required": True, "content": _json(places[(e.asked, "validation")])}
         paths[e.path] = {"post": operation}
+    for stream in streams:
+        event = {"text/event-stream": {"schema": places[(stream.answered, "serialization")]}}
+        paths[stream.path] = {
+            "get": {
+                "summary": (stream.answers.__doc__ or "").strip().splitlines()[0],
+                "responses": {"200": {"description": "server-sent events, each with an answer", "content": event}},
+            }
+        }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Svertka's lab", "version": "1"},
@@ -179,6 +220,6 @@ def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def written(endpoints: Iterable[Endpoint]) -> str:
+def written(endpoints: Iterable[Endpoint | Stream]) -> str:
     """The document as text, always the same for the same endpoints."""
     return json.dumps(document(endpoints), indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from svertka.lab import api
 from svertka.lab.guard import Door, Guard
 from svertka.lab.networks import Networks
 from svertka.lab.rooms import ENDPOINTS
+from svertka.lab.trainings import Trainings
 from svertka.lab.work import Workers
 
 STATIC = Path(__file__).parent / "static"
@@ -34,20 +36,22 @@ class _Files(StaticFiles):
         return response
 
 
-def create_app(door: Door, networks: Networks | None = None) -> Starlette:
+def create_app(door: Door, networks: Networks | None = None, trainings: Trainings | None = None) -> Starlette:
     """The lab as an ASGI application; what its rooms share is in its `state`.
 
     Args:
         door: what lets requests in.
         networks: that the server knows; they are closed with it.
+        trainings: that it makes; the one under way is saved and ended with it.
     """
-    workers, networks = Workers(), networks or Networks()
+    workers, networks, trainings = Workers(), networks or Networks(), trainings or Trainings()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         workers.close()
         networks.close()
+        await asyncio.to_thread(trainings.close)
 
     async def openapi(_: Request) -> Response:
         return Response(api.written(ENDPOINTS), media_type="application/json")
@@ -61,5 +65,5 @@ def create_app(door: Door, networks: Networks | None = None) -> Starlette:
         middleware=[Middleware(Guard, door=door), Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)],
         lifespan=lifespan,
     )
-    app.state.networks = networks
+    app.state.networks, app.state.trainings = networks, trainings
     return app

@@ -5,13 +5,16 @@ from __future__ import annotations
 import secrets
 import socket
 import webbrowser
+from pathlib import Path
 
 import uvicorn
 
 from svertka.errors import SvertkaError
 from svertka.lab.app import create_app
+from svertka.lab.datafolder import DataFolder
 from svertka.lab.guard import Door
 from svertka.lab.networks import Networks
+from svertka.lab.trainings import Trainings
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -22,6 +25,7 @@ def serve(
     browser: bool = True,
     model: str | None = None,
     code: str | None = None,
+    data: Path | None = None,
 ) -> None:
     """Serves the lab until Ctrl-C.
 
@@ -31,8 +35,13 @@ def serve(
         browser: open the page.
         model: a run folder or model file, which the network room opens; `code` builds it if it is the user's own.
         code: such as "nets/my.py:build".
+        data: a folder that may be trained on.
+
+    Raises:
+        SvertkaError: if there is no port to be had.
+        DataError: if there is nothing to train on in the folder.
     """
-    networks = Networks(model, code)
+    networks, trainings = Networks(model, code), Trainings(DataFolder(data))
     listening = _listen(host, port)
     port = listening.getsockname()[1]
     token = None if host in _LOOPBACK else secrets.token_urlsafe(24)
@@ -40,14 +49,21 @@ def serve(
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
     class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            trainings.closing = True  # pages that follow one let go
+            if run := trainings.under_way:
+                print(f"The training in {run} is saved: the lab can go on with it another time.", flush=True)
+            await super().shutdown(sockets)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             print(f"The lab is at {address}\nCtrl-C stops it.", flush=True)
             if browser and not webbrowser.open(address):
                 print("There is no browser to open here: open the address yourself.", flush=True)
 
+    app = create_app(Door(host, port, token), networks, trainings)
     config = uvicorn.Config(
-        create_app(Door(host, port, token), networks), log_level="warning", server_header=False, proxy_headers=False,
+        app, log_level="warning", server_header=False, proxy_headers=False,
         access_log=False, limit_concurrency=200, timeout_graceful_shutdown=1,
     )  # fmt: skip
     try:

@@ -102,6 +102,7 @@ def load(
     seed: int = 0,
     strict: bool = False,
     measured: Callable[[], Preprocessing] | None = None,
+    measure: bool = True,
 ) -> Dataset:
     """The data set called `data`: "digits", a folder of class folders or of train/, val/, test/ with such, or of IDX.
 
@@ -110,7 +111,8 @@ def load(
     of at most 2000. What the user should know of all this is in `notes`. Pictures that can't be read are left to
     `Batches` to report, or raise PictureError if `strict`. Raises DataError if `data` or a part of it is wrong.
 
-    `measured` gives the preprocessing if somebody else has measured: then no picture is looked at here.
+    `measured` gives the preprocessing if somebody else has measured: then no picture is looked at here. Without
+    `measure` the headers of a sample decide size and channels, and mean and std stay as they are in `Preprocessing`.
     """
     if not 0 <= validation < 1:
         raise DataError(f"the validation share {validation} is not possible: give a number from 0 to below 1")
@@ -129,7 +131,9 @@ def load(
     channels = channels or (1 if all(header.grey for header in headers) else 3)
     average = sum(math.prod(header.size) for header in headers) // len(headers)
     sample = draw.permutation(len(train))[: max(_MEASURED_AT_LEAST, min(_MEASURED, _MEASURED_PIXELS // average))]
-    preprocessing = _measured(train, sample.tolist(), Preprocessing(channels, size, fit), strict, notes)
+    preprocessing = Preprocessing(channels, size, fit)
+    if measure:
+        preprocessing = _measured(train, sample.tolist(), preprocessing, strict, notes)
     augmentation = _default_augmentation(source.classes, train, preprocessing, notes)
     return Dataset(source.classes, train, held_out, source.splits.get("test"), preprocessing, augmentation, notes)
 

@@ -68,6 +68,19 @@ class Outcome:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
+class Watcher:
+    """Is told how a training goes, in the process that leads. This one does nothing."""
+
+    def begins(self, training: "Training") -> None:
+        """The first step is about to be taken, or the next one of a run that goes on."""
+
+    def step(self, training: "Training", loss: float) -> None:
+        """A step was taken; `training.state` has counted it."""
+
+    def epoch(self, record: Mapping[str, Any], evaluation: Evaluation | None) -> None:
+        """An epoch is done and saved: its line of metrics.jsonl, and the answers on the validation pictures."""
+
+
 def train(
     given: Mapping[str, Any],
     *,
@@ -78,13 +91,14 @@ def train(
     save_every: float = 60.0,
     console: Console | None = None,
     team: Team | None = None,
+    watcher: Watcher | None = None,
 ) -> Outcome:
     """Train as `given` says (fields of `Settings`; the others are chosen to suit) and keep everything in a run folder.
 
     `out` is that folder, by default a fresh one under runs/. A checkpoint is saved at the end of each epoch, and in a
     long one each `save_every` seconds. DataError says in one sentence what cannot be used.
 
-    All processes of a `team` call this alike; only its leader reads and writes the folder.
+    All processes of a `team` call this alike; only its leader reads and writes the folder, and tells the `watcher`.
     """
     console, team = console or Console(quiet=True), team or Team()
     if team.leads:
@@ -119,7 +133,9 @@ def train(
         console.print(f"team    {team.size} processes, each with its share of a batch", soft_wrap=True)
     threads = settings.threads if team.alone else min(settings.threads, team.cores)
     with torch.random.fork_rng(devices=[]), _threads(threads):
-        training = Training(folder, settings, config, dataset, state, model, workers, save_every, console, team)
+        training = Training(
+            folder, settings, config, dataset, state, model, workers, save_every, console, team, watcher or Watcher()
+        )
         training.run()
         evaluation, split = training.final_evaluation()
     kept = state.kept_epoch(settings.early_stopping)
@@ -140,6 +156,7 @@ class Training:
     save_every: float
     console: Console
     team: Team = field(default_factory=Team)
+    watcher: Watcher = field(default_factory=Watcher)
 
     def __post_init__(self) -> None:
         self.skips_told = 0
@@ -168,6 +185,8 @@ class Training:
             _signals_noted(forgiving=not self.team.alone) as self.signals,
             TrainingProgress(self.console, settings.epochs, steps, done, self.validation is not None) as self.progress,
         ):
+            if self.team.leads:
+                self.watcher.begins(self)
             while not state.finished(settings.epochs, settings.early_stopping):
                 train_epoch(
                     self.model,
@@ -212,6 +231,8 @@ class Training:
 
     def _after_step(self, loss: float) -> None:
         self.progress.step(self.state.epoch, loss)
+        if self.team.leads:
+            self.watcher.step(self, loss)
         self._pause()
         if time.monotonic() - self.saved >= self.save_every:
             self._save_checkpoint()
@@ -248,6 +269,7 @@ class Training:
             "train_loss": state.loss_sum / state.seen,
             "train_accuracy": state.correct / state.seen,
         }
+        result = None
         if self.validation and self.dataset.validation:
             split, classes = self.dataset.validation, self.dataset.classes
             result = evaluate(self.model, self.validation, split, classes, self._pause, self.team)
@@ -261,6 +283,8 @@ class Training:
             write_metrics(self.folder, state.history)
         self._save_checkpoint()
         self.progress.epoch(record)
+        if self.team.leads:
+            self.watcher.epoch(record, result)
 
     def _save_model(self) -> None:
         save_model(

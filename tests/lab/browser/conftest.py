@@ -16,6 +16,7 @@ from svertka.lab.api import LabError
 from svertka.lab.app import create_app
 from svertka.lab.guard import Door
 from svertka.lab.networks import Networks
+from svertka.lab.trainings import Trainings
 
 CHROMIUM = os.environ.get("SVERTKA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parents[3] / "web/node_modules/axe-core/axe.min.js"
@@ -50,11 +51,17 @@ def trained(networks: Networks) -> Any:
 
 
 @pytest.fixture(scope="session")
-def address(networks: Networks) -> Iterator[str]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the lab keeps what it trains."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def address(networks: Networks, runs: Path) -> Iterator[str]:
     """Of a lab that runs in this process."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    app = create_app(Door(port=port, requests=1e6, bytes=1e12), networks)
+    app = create_app(Door(port=port, requests=1e6, bytes=1e12), networks, Trainings(runs=runs))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()

@@ -11,6 +11,7 @@ ROOMS = {
     "filters": ("Filters", "Фильтры"),
     "layers": ("Padding, cost, connections", "Отступ, цена, связи"),
     "network": ("Network", "Сеть"),
+    "train": ("Train", "Обучение"),
     "lecture": ("A picture is a matrix", "Изображение — это матрица"),
 }
 

@@ -817,10 +817,525 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/training/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The training in hand as it goes on: first as a whole, then what is new; None now and then, to be there. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description server-sent events, each with an answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/event-stream": components["schemas"]["Progress"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/offer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What can be chosen. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["Nothing"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OfferAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a run's model known to the room of networks. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RunAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Opened"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What a training with these settings would be, or what of them can't be used. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["TrainAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["PlanAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Go on with a run that was stopped. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RunAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Progress"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The run folders that the lab has made. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["Nothing"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["RunsAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Some pictures of each class, as the network will get them. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SamplesAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["SamplesAnswer"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Start a training; one at a time. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["TrainAsked"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Progress"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/state": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Where the training in hand stands, as a whole. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["Nothing"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Progress"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/training/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Have the training in hand save its checkpoint and end. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["Nothing"];
+                };
+            };
+            responses: {
+                /** @description the answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Progress"];
+                    };
+                };
+                /** @description what can't be used */
+                422: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Answers
+         * @description What was taken for what.
+         *
+         *     Args:
+         *         split: which pictures; the model is the one after `epoch`.
+         *         count, correct, accuracy, loss: of all.
+         *         classes: their names.
+         *         matrix: counts, the true class in rows, the answer in columns; empty if there are too many classes.
+         *         pairs: (true class, answer, count) of what was confused most.
+         */
+        Answers: {
+            /** Accuracy */
+            accuracy: number;
+            /** Classes */
+            classes: string[];
+            /** Correct */
+            correct: number;
+            /** Count */
+            count: number;
+            /** Epoch */
+            epoch: number;
+            /** Loss */
+            loss: number;
+            /** Matrix */
+            matrix: number[][];
+            /** Pairs */
+            pairs: [
+                number,
+                number,
+                number
+            ][];
+            /**
+             * Split
+             * @enum {string}
+             */
+            split: "validation" | "test";
+        };
         /**
          * AttributionAnswer
          * @description A map over the picture, positive where the picture speaks for the class.
@@ -1064,6 +1579,32 @@ export interface components {
             top: number;
             /** Values */
             values: (number | null)[];
+        };
+        /**
+         * Epoch
+         * @description A line of metrics.jsonl: losses and shares told right, null without validation pictures.
+         */
+        Epoch: {
+            /** Epoch */
+            epoch: number;
+            /** Lr */
+            lr: number;
+            /** Seconds */
+            seconds: number;
+            /** Train Accuracy */
+            train_accuracy: number;
+            /** Train Loss */
+            train_loss: number;
+            /**
+             * Val Accuracy
+             * @default null
+             */
+            val_accuracy: number | null;
+            /**
+             * Val Loss
+             * @default null
+             */
+            val_loss: number | null;
         };
         /**
          * ExportAsked
@@ -1456,6 +1997,11 @@ export interface components {
             model: string;
         };
         /**
+         * Nothing
+         * @description Nothing needs to be said.
+         */
+        Nothing: Record<string, never>;
+        /**
          * Number
          * @description One number of a layer.
          *
@@ -1513,6 +2059,26 @@ export interface components {
             number: components["schemas"]["Number"];
             /** Seen */
             seen: components["schemas"]["Seen"][];
+        };
+        /**
+         * OfferAnswer
+         * @description What can be chosen: names of data sets, models, optimizers.
+         */
+        OfferAnswer: {
+            /** Data */
+            data: string[];
+            /** Models */
+            models: string[];
+            /** Optimizers */
+            optimizers: string[];
+        };
+        /**
+         * Opened
+         * @description The name by which the room of networks knows a model.
+         */
+        Opened: {
+            /** Network */
+            network: string;
         };
         /**
          * Output
@@ -1579,6 +2145,62 @@ export interface components {
         PictureNumbers: {
             /** Text */
             text: string;
+        };
+        /**
+         * PlanAnswer
+         * @description What a training with these settings would be.
+         *
+         *     Args:
+         *         epochs, batch_size, optimizer, lr, seed, shift, flip, crop, contrast: that would count.
+         *         steps: in an epoch.
+         *         parameters: of the model.
+         *         pictures: for training, validation and test.
+         *         picture: channels, height, width.
+         *         classes: their names.
+         *         notes: what to know of the data, in English.
+         *         command: the same in a terminal.
+         */
+        PlanAnswer: {
+            /** Batch Size */
+            batch_size: number;
+            /** Classes */
+            classes: string[];
+            /** Command */
+            command: string;
+            /** Contrast */
+            contrast: number;
+            /** Crop */
+            crop: number;
+            /** Epochs */
+            epochs: number;
+            /** Flip */
+            flip: boolean;
+            /** Lr */
+            lr: number;
+            /** Notes */
+            notes: string[];
+            /** Optimizer */
+            optimizer: string;
+            /** Parameters */
+            parameters: number;
+            /** Picture */
+            picture: [
+                number,
+                number,
+                number
+            ];
+            /** Pictures */
+            pictures: [
+                number,
+                number,
+                number
+            ];
+            /** Seed */
+            seed: number;
+            /** Shift */
+            shift: number;
+            /** Steps */
+            steps: number;
         };
         /**
          * Plane
@@ -1774,6 +2396,115 @@ export interface components {
             numbers: number[];
         };
         /**
+         * Progress
+         * @description Where the training in hand stands; of a stream, what is new since the message before.
+         *
+         *     Args:
+         *         phase: "none" if nothing was trained since the lab was started.
+         *         run, model, data: names.
+         *         epochs: that the run shall have.
+         *         steps: in an epoch; 0 until it is known.
+         *         done: steps that were taken.
+         *         parameters, pictures, picture: as in a plan; null until they are known.
+         *         seconds_left: by the speed until now.
+         *         why: it failed.
+         *         skipped: pictures that could not be read.
+         *         fresh: whether points and history begin anew, or are to be added to those told before.
+         *         points: (epochs that have passed, mean loss of the steps since the point before).
+         *         history: finished epochs.
+         *         answers: null if they are as before, or if there are none.
+         */
+        Progress: {
+            /** @default null */
+            answers: components["schemas"]["Answers"] | null;
+            /**
+             * Data
+             * @default
+             */
+            data: string;
+            /**
+             * Done
+             * @default 0
+             */
+            done: number;
+            /**
+             * Epochs
+             * @default 0
+             */
+            epochs: number;
+            /**
+             * Fresh
+             * @default true
+             */
+            fresh: boolean;
+            /** History */
+            history: components["schemas"]["Epoch"][];
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+            /**
+             * Parameters
+             * @default null
+             */
+            parameters: number | null;
+            /**
+             * Phase
+             * @default none
+             * @enum {string}
+             */
+            phase: "none" | "starting" | "running" | "stopping" | "stopped" | "finished" | "failed";
+            /**
+             * Picture
+             * @default null
+             */
+            picture: [
+                number,
+                number,
+                number
+            ] | null;
+            /**
+             * Pictures
+             * @default null
+             */
+            pictures: [
+                number,
+                number,
+                number
+            ] | null;
+            /** Points */
+            points: [
+                number,
+                number
+            ][];
+            /**
+             * Run
+             * @default
+             */
+            run: string;
+            /**
+             * Seconds Left
+             * @default null
+             */
+            seconds_left: number | null;
+            /**
+             * Skipped
+             * @default 0
+             */
+            skipped: number;
+            /**
+             * Steps
+             * @default 0
+             */
+            steps: number;
+            /**
+             * Why
+             * @default
+             */
+            why: string;
+        };
+        /**
          * Readers
          * @description Which outputs see each input: those of input i are outputs[starts[i]] … outputs[starts[i + 1] − 1].
          */
@@ -1782,6 +2513,73 @@ export interface components {
             outputs: number[];
             /** Starts */
             starts: number[];
+        };
+        /**
+         * RunAsked
+         * @description The name of a run folder.
+         */
+        RunAsked: {
+            /** Run */
+            run: string;
+        };
+        /**
+         * RunKept
+         * @description A run folder that the lab has made.
+         *
+         *     Args:
+         *         done: epochs of it.
+         *         accuracy: of the last epoch, on validation or else on training pictures.
+         *         finished: whether nothing is left to do.
+         *         opens: whether it holds a model.
+         */
+        RunKept: {
+            /** Accuracy */
+            accuracy: number | null;
+            /** Data */
+            data: string;
+            /** Done */
+            done: number;
+            /** Epochs */
+            epochs: number;
+            /** Finished */
+            finished: boolean;
+            /** Model */
+            model: string;
+            /** Opens */
+            opens: boolean;
+            /** Run */
+            run: string;
+        };
+        /**
+         * RunsAnswer
+         * @description Run folders, the newest first, and the folder that they are in.
+         */
+        RunsAnswer: {
+            /** Folder */
+            folder: string;
+            /** Runs */
+            runs: components["schemas"]["RunKept"][];
+        };
+        /**
+         * SamplesAnswer
+         * @description Pictures of the first classes; `others` is the number of classes that are not shown.
+         */
+        SamplesAnswer: {
+            /** Others */
+            others: number;
+            /** Strips */
+            strips: components["schemas"]["Strip"][];
+        };
+        /**
+         * SamplesAsked
+         * @description The name of a data set.
+         */
+        SamplesAsked: {
+            /**
+             * Data
+             * @default digits
+             */
+            data: string;
         };
         /**
          * Seen
@@ -1829,6 +2627,20 @@ export interface components {
             /** Size */
             size: number[];
             terms: components["schemas"]["Terms"];
+        };
+        /**
+         * Strip
+         * @description Some pictures of a class, side by side with a gap between them: PNG, as a data URL; width × height of all.
+         */
+        Strip: {
+            /** Height */
+            height: number;
+            /** Label */
+            label: string;
+            /** Picture */
+            picture: string;
+            /** Width */
+            width: number;
         };
         /**
          * SynthesisAnswer
@@ -1897,6 +2709,77 @@ export interface components {
             values: string;
         };
         /**
+         * TrainAsked
+         * @description What to train on what, as `svertka train` takes it; null is left to what suits model and data.
+         *
+         *     Args:
+         *         data: a name from the offer.
+         *         augmentation: "suited" to the data, "none", or "own": then shift (in pixels), flip, crop and contrast count.
+         */
+        TrainAsked: {
+            /**
+             * Augmentation
+             * @default suited
+             * @enum {string}
+             */
+            augmentation: "suited" | "none" | "own";
+            /**
+             * Batch Size
+             * @default null
+             */
+            batch_size: number | null;
+            /**
+             * Contrast
+             * @default null
+             */
+            contrast: number | null;
+            /**
+             * Crop
+             * @default null
+             */
+            crop: number | null;
+            /**
+             * Data
+             * @default digits
+             */
+            data: string;
+            /**
+             * Epochs
+             * @default null
+             */
+            epochs: number | null;
+            /**
+             * Flip
+             * @default false
+             */
+            flip: boolean;
+            /**
+             * Lr
+             * @default null
+             */
+            lr: number | null;
+            /**
+             * Model
+             * @default lenet
+             */
+            model: string;
+            /**
+             * Optimizer
+             * @default null
+             */
+            optimizer: string | null;
+            /**
+             * Seed
+             * @default null
+             */
+            seed: number | null;
+            /**
+             * Shift
+             * @default null
+             */
+            shift: number | null;
+        };
+        /**
          * WeightsAnswer
          * @description Weights as pictures.
          *
@@ -1954,6 +2837,7 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type Answers = components['schemas']['Answers'];
 export type AttributionAnswer = components['schemas']['AttributionAnswer'];
 export type AxisFacts = components['schemas']['AxisFacts'];
 export type ConnectionsAnswer = components['schemas']['ConnectionsAnswer'];
@@ -1962,6 +2846,7 @@ export type ConvolutionAnswer = components['schemas']['ConvolutionAnswer'];
 export type ConvolutionAsked = components['schemas']['ConvolutionAsked'];
 export type CostFacts = components['schemas']['CostFacts'];
 export type Drawn = components['schemas']['Drawn'];
+export type Epoch = components['schemas']['Epoch'];
 export type ExportAsked = components['schemas']['ExportAsked'];
 export type Filtered = components['schemas']['Filtered'];
 export type FoundPatch = components['schemas']['FoundPatch'];
@@ -1980,25 +2865,37 @@ export type Maps = components['schemas']['Maps'];
 export type Matrix = components['schemas']['Matrix'];
 export type NetworkAnswer = components['schemas']['NetworkAnswer'];
 export type NetworkAsked = components['schemas']['NetworkAsked'];
+export type Nothing = components['schemas']['Nothing'];
 export type Number = components['schemas']['Number'];
 export type NumberAnswer = components['schemas']['NumberAnswer'];
+export type OfferAnswer = components['schemas']['OfferAnswer'];
+export type Opened = components['schemas']['Opened'];
 export type Output = components['schemas']['Output'];
 export type Padded = components['schemas']['Padded'];
 export type PaddingsAnswer = components['schemas']['PaddingsAnswer'];
 export type PaddingsAsked = components['schemas']['PaddingsAsked'];
 export type PictureNumbers = components['schemas']['PictureNumbers'];
+export type PlanAnswer = components['schemas']['PlanAnswer'];
 export type Plane = components['schemas']['Plane'];
 export type Pooled = components['schemas']['Pooled'];
 export type PoolingAnswer = components['schemas']['PoolingAnswer'];
 export type PoolingAsked = components['schemas']['PoolingAsked'];
 export type Problem = components['schemas']['Problem'];
+export type Progress = components['schemas']['Progress'];
 export type Readers = components['schemas']['Readers'];
+export type RunAsked = components['schemas']['RunAsked'];
+export type RunKept = components['schemas']['RunKept'];
+export type RunsAnswer = components['schemas']['RunsAnswer'];
+export type SamplesAnswer = components['schemas']['SamplesAnswer'];
+export type SamplesAsked = components['schemas']['SamplesAsked'];
 export type Seen = components['schemas']['Seen'];
 export type Stage = components['schemas']['Stage'];
+export type Strip = components['schemas']['Strip'];
 export type SynthesisAnswer = components['schemas']['SynthesisAnswer'];
 export type SynthesisAsked = components['schemas']['SynthesisAsked'];
 export type Terms = components['schemas']['Terms'];
 export type Tile = components['schemas']['Tile'];
+export type TrainAsked = components['schemas']['TrainAsked'];
 export type WeightsAnswer = components['schemas']['WeightsAnswer'];
 export type WeightsAsked = components['schemas']['WeightsAsked'];
 export type $defs = Record<string, never>;

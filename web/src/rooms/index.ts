@@ -5,5 +5,6 @@ import Layers from "./layers/Layers.svelte";
 import Lecture from "./lecture/Lecture.svelte";
 import Network from "./network/Network.svelte";
 import Pooling from "./pooling/Pooling.svelte";
+import Train from "./train/Train.svelte";
 
-export const ROOMS = { convolution: Convolution, pooling: Pooling, filters: Filters, layers: Layers, network: Network, lecture: Lecture };
+export const ROOMS = { convolution: Convolution, pooling: Pooling, filters: Filters, layers: Layers, network: Network, train: Train, lecture: Lecture };

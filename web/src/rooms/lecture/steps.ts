@@ -18,6 +18,8 @@ export interface Step {
   figure: Figure;
   /** Where it can be tried. */
   room: string;
+  /** Where what it speaks of is learnt. */
+  trained?: string;
 }
 
 const MATRIX = "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1";
@@ -45,7 +47,7 @@ export const STEPS: Step[] = [
   { name: "steps", slide: "8", ...convolution({ x: MATRIX, k: KERNEL }) },
   { name: "strided", slide: "8", ...convolution({ x: MATRIX, k: KERNEL, s: "2", p: "1:1,1:1" }) },
   { name: "channels", slide: "9", ...convolution({ x: "1 2 0; 0 1 3; 2 1 1 | 0 1 1; 1 0 2; 1 1 0", k: "1 0; 0 1 | 0 1; 1 0" }) },
-  { name: "filters", slide: "10", figure: { kind: "filters", names: ["gradient-x", "gradient-y", "edges", "gaussian-blur", "sharpen", "corners"] }, room: "#/filters" },
+  { name: "filters", slide: "10", figure: { kind: "filters", names: ["gradient-x", "gradient-y", "edges", "gaussian-blur", "sharpen", "corners"] }, room: "#/filters", trained: "#/train" },
   { name: "same", slide: "12", ...convolution({ ...SMALL, p: "same_upper" }) },
   { name: "stride", slide: "13", ...convolution({ x: "1 2 3 1 0; 3 4 5 2 1; 1 0 2 3 4; 0 1 3 1 2; 1 2 4 2 3", k: "0 1 0; 1 0 -1; 0 -1 0", s: "2" }) },
   { name: "dilated", slide: "14", ...convolution({ x: MATRIX, k: KERNEL, d: "2" }) },

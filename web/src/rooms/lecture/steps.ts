@@ -57,6 +57,6 @@ export const STEPS: Step[] = [
   { name: "shift", slide: "17", ...pooling({ x: SPOTS, n: "4", s: "4", shift: "0,1" }, ["max", "average"]) },
   { name: "kinds", slide: "18–19", ...pooling({ x: MATRIX, n: "3", s: "2" }, ["max", "norm", "stochastic"]) },
   { name: "tensor", slide: "23", figure: { kind: "costs", layer: [3, 6, 32, 5, false], dense: false }, room: "#/layers" },
-  { name: "features", slide: "24", figure: { kind: "inside" }, room: "#/network" },
+  { name: "features", slide: "24", figure: { kind: "inside" }, room: "#/network", trained: "#/train" },
   { name: "separable", slide: "28–29", figure: { kind: "costs", layer: [3, 16, 128, 3, true], dense: false }, room: "#/layers?layer=3,16,128,3,1,1,1" },
 ];

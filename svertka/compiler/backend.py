@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from svertka import spec
+from svertka import window as geometry
 from svertka.compiler.compiled import Compiled
 
 
@@ -40,6 +42,7 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
 
     def backward(graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
         compiled = Compiled(graph.forward, [None] * len(inputs), "backward", formatted=0)
+        compiled.as_is = _ByTorch(graph).run
         compiled.owners = parts[0].owners  # it may be compiled late
         parts.append(compiled)
         return make_boxed_func(compiled)
@@ -58,6 +61,27 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
         return result
 
     return call
+
+
+class _ByTorch(fx.Interpreter):
+    """A backward graph that has no plan, though the forward one had, whose poolings saved taps in place of indices."""
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """What torch gives."""
+        if target in _MAX_POOL_GRADIENTS and args[-1].dtype is not torch.int64:
+            _, x, size, stride, padding, dilation, ceil, taps = args
+            windows = spec.windows(len(size), size, stride or size, padding, dilation, "zeros", ceil)
+            table = torch.from_numpy(geometry.sources(windows, x.shape[2:]))
+            table = table.reshape(-1, table.shape[-1])
+            places = table[torch.arange(len(table)), taps.flatten(2).long()].view(taps.shape)
+            args = (*args[:-1], places)
+        return super().call_function(target, args, kwargs)
+
+
+_MAX_POOL_GRADIENTS = (
+    torch.ops.aten.max_pool2d_with_indices_backward.default,
+    torch.ops.aten.max_pool3d_with_indices_backward.default,
+)
 
 
 def _results_of_forward() -> int:

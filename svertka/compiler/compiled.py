@@ -87,6 +87,7 @@ class Compiled:
     ) -> None:
         self.function, self.title, self.names, self.formatted = function, title, names, formatted
         self.otherwise = otherwise
+        self.as_is = function  # what is called where there is no plan
         self._tensors = _picker([index for index, name in enumerate(names) if name is not None])
         self._inputs = _picker([index for index, name in enumerate(names) if name is None])
         self.weights = Weights([name for name in names if name is not None])
@@ -103,7 +104,7 @@ class Compiled:
         inputs, tensors = self._inputs(arguments), self._tensors(arguments)
         if self.reason:
             self.owners = self.owners or [weakref.ref(tensor) for tensor in tensors]
-            return self.function(*arguments)
+            return self.as_is(*arguments)
         # By the precision, and by what the inputs are like.
         key = products(), *[_like(x) if isinstance(x, Tensor) else x for x in inputs]
         found = self.plans.get(key)
@@ -111,7 +112,7 @@ class Compiled:
             found = self._planned(key, arguments, inputs, tensors)
         if isinstance(found, str):
             if self.weights.alike(tensors):
-                return self.function(*arguments)
+                return self.as_is(*arguments)
             self._begin_anew(self.weights)
             return self(*arguments)
         weights = found[0].weights
@@ -169,7 +170,7 @@ class Compiled:
         for x in (*inputs, *tensors):
             if isinstance(x, Tensor) and (not x.is_cpu or x.layout is not torch.strided):
                 return f"there is a tensor on {x.device.type}, {str(x.layout).removeprefix('torch.')}"
-            if isinstance(x, Tensor) and not x.numel():
+            if isinstance(x, Tensor) and not x.numel() and not (self.formatted == 0 and x.ndim == 1):
                 return "there is an empty tensor"
         roles = []
         places = {"held": iter(range(len(tensors))), "input": iter(range(len(inputs)))}

@@ -92,6 +92,7 @@ class Lowering:
         placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         for node, role in zip(placeholders, self.roles, strict=True):
             self.env[node] = self._given(node, role)
+        blocks.sink_views(self.module.graph)
         found = blocks.find(self.module.graph, self._is_held)
         taken = {node for block in found.values() for node in block.taken}
         self.apart = {*taken, *found}
@@ -115,8 +116,8 @@ class Lowering:
         if role.kind == "held":
             return Source(role.value)
         like = node.meta["val"]
-        if not like.numel():
-            raise NotRecordable("it is empty")
+        if not like.numel():  # the statistics that a batch norm by given ones didn't compute
+            return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
         if like.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
             return self.recorder.with_room(like, role.value)
         return self.recorder.new(like.shape, like.stride(), like.dtype, INPUT, role.value)

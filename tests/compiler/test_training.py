@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 import svertka
 from svertka.compiler import backend
+from svertka.compiler.compiled import Compiled
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +132,23 @@ def test_other_sizes_and_accumulated_steps():
         for a, b in zip(model.parameters(), other.parameters(), strict=True):
             assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4)
         del kept
+
+
+@pytest.mark.parametrize("planned", (True, False))
+def test_batch_norm_by_given_statistics_trains(planned, monkeypatch):
+    """And a backward graph without a plan, which torch computes, knows the taps that the forward plan saved."""
+    if not planned:
+        plan = Compiled._plan
+        monkeypatch.setattr(
+            Compiled, "_plan", lambda part, *more: "not now" if part.title == "backward" else plan(part, *more)
+        )
+    model, x = made("resnet18")
+    exact, run = copy.deepcopy(model).double(), compiled(model)
+    allowed = 4 * NETWORKS["resnet18"][2] * 5000**0.5 * EPS
+    found, expected = gradients(model, run, x), gradients(exact, exact, x.double())
+    assert far(found, expected, allowed) == 0
+    _, backward = (part for part in svertka.report(run) if part.inputs)
+    assert backward.reason == ("" if planned else "not now")
 
 
 def test_steps_of_an_optimizer():

@@ -1,13 +1,18 @@
 """Files that are whole or not there: written beside, flushed to disk, then put in place in one move."""
 
+from __future__ import annotations
+
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from svertka.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PART = ".part"
 
@@ -49,6 +54,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object: restore it or start a new run")
     return value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; DataError if it can't be, as on a full disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with written_beside(path) as beside:
+        try:
+            save_file(dict(tensors), beside, metadata=dict(metadata))
+        except SafetensorError as error:  # which hides the system's error
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path} can't be written ({reason}): free space, and go on with --resume") from error
 
 
 def remove_parts(folder: Path) -> None:

@@ -50,7 +50,7 @@ class OnnxFile:
             raise self.error(
                 f"holds the tensor {tensor.name!r} of the data type {tensor.data_type}, not float32 or int64"
             )
-        if any(n < 0 for n in tensor.dims):
+        if any(not 0 <= n < 2**31 for n in tensor.dims) or len(tensor.dims) > 16:
             raise self.error(f"holds the tensor {tensor.name!r} of the shape {list(tensor.dims)}")
         count = math.prod(tensor.dims)
         self._taken += count * np.dtype(kind).itemsize

@@ -105,6 +105,8 @@ class _Reader:
             raise file.error(f"has {len(inputs)} inputs, where one is read")
         self.size = self._input_size(inputs[0], size)
         self.fixed_batch = inputs[0].type.tensor_type.shape.dim[0].dim_value
+        if not 0 <= self.fixed_batch * math.prod(self.size) <= LARGEST:
+            raise file.error(f"has an input of {self.fixed_batch} pictures at a time")
         self.results[inputs[0].name] = (INPUT, torch.empty(self.fixed_batch or 2, *self.size, device="meta"))
 
     def _input_size(self, value: Any, size: Sequence[int] | None) -> tuple[int, ...]:

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from svertka.errors import DataError
-from svertka.files import written_beside
+from svertka.files import write_tensors
 from svertka.vision.modelfile import contiguous_copies
 
 CHECKPOINT_FILE = "checkpoint"
@@ -95,8 +94,7 @@ def save_checkpoint(
 ) -> None:
     """Write everything that training needs to go on, in place of the last checkpoint in a single move."""
     header = {"state": asdict(state), "config": config}
-    with written_beside(path) as beside:
-        save_file(contiguous_copies(tensors_of(model, optimizer)), beside, metadata={_HEADER: json.dumps(header)})
+    write_tensors(path, contiguous_copies(tensors_of(model, optimizer)), {_HEADER: json.dumps(header)})
 
 
 def read_state(path: Path, config: Mapping[str, Any]) -> State:

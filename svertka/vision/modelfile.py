@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from svertka import models
 from svertka.errors import DataError, SvertkaError
-from svertka.files import written_beside
+from svertka.files import write_tensors
 from svertka.vision.pictures import Preprocessing
 
 MODEL_FILE = "model.safetensors"
@@ -82,8 +81,7 @@ def save_model(
         "preprocessing": preprocessing.to_dict(),
         "extra": dict(extra or {}),
     }
-    with written_beside(Path(path)) as beside:
-        save_file(tensors, beside, metadata={_HEADER: json.dumps(header)})
+    write_tensors(Path(path), tensors, {_HEADER: json.dumps(header)})
 
 
 def load_model(path: str | Path, code: str | None = None) -> TrainedModel:

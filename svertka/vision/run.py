@@ -312,6 +312,8 @@ def _position(folder: Path, config: dict[str, Any], given: Mapping[str, Any], te
         raise DataError(f"{settings.model} was changed since the run in {folder} began: restore it, or start a new run")
     path = folder / CHECKPOINT_FILE
     state = read_state(path, config) if team.leads and path.exists() else State()
+    if settings.early_stopping and not all("val_accuracy" in record for record in state.history):
+        raise DataError(f"{path} has epochs without validation: start again with --overwrite")
     return settings, State(**team.tell(asdict(state)))
 
 

@@ -29,7 +29,7 @@ def main() -> int:
         command += ["-k", options.selection] if options.selection else []
         command += ["--hypothesis-show-statistics"]
         done = subprocess.run(command, env={**os.environ, "SVERTKA_FUZZ": str(count)}, capture_output=True, text=True)
-        passing = sum(map(int, re.findall(r"(\d+) passing examples", done.stdout)))
+        passing = sum(map(int, re.findall(r"(\d+) passing, ", done.stdout)))
         failed += done.returncode != 0
         print(
             f"{first + count:6} of {options.examples}  seed {seed}  {passing} examples passed  "

@@ -73,3 +73,33 @@ def test_a_key_that_is_none_is_not_looked_for(tmp_path, monkeypatch):
     (tmp_path / "secret").write_bytes(b"x" * 200)
     for key in ("../secret", "", "\0", "zz" * 32):
         assert cache.read(key) is None
+
+
+@pytest.mark.parametrize("dims", [(0, 2**62), (2**31,), (1,) * 20, (-1,)])
+def test_dimensions_of_onnx_that_no_array_has(tmp_path, dims):
+    onnx = pytest.importorskip("onnx")
+    from svertka.deploy.onnxfile import OnnxFile
+
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=dims)
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1, 1, 4, 4]) for name in "xy")
+    graph = onnx.helper.make_graph([node], "g", [x], [y], [tensor])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match="'w' of the shape"):
+        OnnxFile(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("batch", [-5, 2**40])
+def test_batches_of_onnx_that_cannot_be(tmp_path, batch):
+    onnx = pytest.importorskip("onnx")
+    from svertka.deploy.reading import import_onnx
+
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [batch, 1, 4, 4]) for name in "xy")
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match="pictures at a time"):
+        import_onnx(tmp_path / "m.onnx")

@@ -81,7 +81,7 @@ faults: setup
 
 # Strict: a dependency that the service of advisories doesn't answer for is an error, not a pass.
 audit: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt pip-audit
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 .venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt

@@ -50,10 +50,10 @@ class OnnxFile:
             raise self.error(
                 f"holds the tensor {tensor.name!r} of the data type {tensor.data_type}, not float32 or int64"
             )
-        if any(not 0 <= n < 2**31 for n in tensor.dims) or len(tensor.dims) > 16:
+        if any(n < 0 for n in tensor.dims) or len(tensor.dims) > 16:
             raise self.error(f"holds the tensor {tensor.name!r} of the shape {list(tensor.dims)}")
         count = math.prod(tensor.dims)
-        self._taken += count * np.dtype(kind).itemsize
+        self._taken += math.prod(max(n, 1) for n in tensor.dims) * np.dtype(kind).itemsize  # beside 0, too, NumPy minds
         if self._taken > _LARGEST:
             raise self.error("claims tensors of more than 2 GiB")
         if tensor.data_location == 1:  # EXTERNAL

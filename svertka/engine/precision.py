@@ -14,7 +14,7 @@ from svertka.errors import SvertkaError
 
 VARIABLE = "SVERTKA_PRECISION"
 # The products of a Winograd tile on an axis, at most: with more of them errors grow. The first is the default.
-PRODUCTS = {"strict": 4, "fast": 8}
+PRODUCTS = {"fast": 8, "strict": 4}
 
 _choice = Choice("precision", VARIABLE, tuple(PRODUCTS))
 
@@ -28,8 +28,8 @@ def set_precision(name: str, *layers: nn.Module) -> None:
     """Chooses how convolutions may be computed, in all threads.
 
     Args:
-        name: "strict": by algorithms whose rounding error is no larger than the direct sum's; "fast": also by
-            Winograd's with larger tiles, whose error is up to 12 times as large, a few millionths of the result.
+        name: "fast", the default: also by Winograd's algorithm with larger tiles, whose rounding error is up to 12
+            times the direct sum's, a few millionths of the result; "strict": only by those whose error is no larger.
         layers: modules in whose convolutions of `svertka.nn` alone it holds, whatever holds elsewhere; it becomes
             their attribute `precision`, which `None` undoes.
 

@@ -101,7 +101,10 @@ def test_a_network_trains_as_it_does_on_torchs_operations(fused):
 
 def test_training_on_stale_weights_would_be_seen(monkeypatch):
     kept = {}
-    monkeypatch.setattr(dense, "packed_weight", lambda weight, pack: kept.setdefault((id(weight), pack), pack(weight)))
+    for module in (dense, few, winograd):
+        monkeypatch.setattr(
+            module, "packed_weight", lambda weight, pack: kept.setdefault((id(weight), pack), pack(weight))
+        )
     assert not alike(losses("kernels", True), losses("portable", True))
 
 

@@ -263,7 +263,7 @@ def test_the_policy_decides():
 
 @pytest.mark.parametrize("name", ("exact", "", None))
 def test_an_unknown_policy_is_named(name):
-    with pytest.raises(SvertkaError, match=f"{name!r} is no precision: choose one of strict, fast"):
+    with pytest.raises(SvertkaError, match=f"{name!r} is no precision: choose one of fast, strict"):
         svertka.set_precision(name)
 
 

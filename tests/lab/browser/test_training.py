@@ -1,6 +1,7 @@
 """Room 6 with real clicks; what the page tells is what stands in the run folder."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def fill(page: Any, **fields: str) -> None:
     settled(page)
 
 
-def phase(page: Any, text: str) -> None:
+def phase(page: Any, text: str | re.Pattern[str]) -> None:
     expect(page.get_by_test_id("phase")).to_contain_text(text, timeout=LONG)
 
 
@@ -82,20 +83,20 @@ def test_digits_for_two_epochs(opened: Open, runs: Path) -> None:
 
 
 def test_stop_reload_go_on_and_look_into_it(opened: Open, runs: Path) -> None:
-    page = opened("train?model=lenet&epochs=40")
+    page = opened("train?model=lenet&epochs=1000")  # more than it has time for
     page.get_by_role("button", name="Train", exact=True).click()
-    phase(page, "Epoch 3 of 40")
+    phase(page, re.compile(r"Epoch ([3-9]|\d{2,}) of 1000"))  # whichever the page comes to show
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
     assert "one at a time" in page.get_by_role("complementary").inner_text()
     page.reload()
     settled(page)
-    phase(page, " of 40")  # the page finds it again
+    phase(page, " of 1000")  # the page finds it again
     other = opened("train", "ru")
-    expect(other.get_by_test_id("phase")).to_contain_text("из 40", timeout=LONG)
+    expect(other.get_by_test_id("phase")).to_contain_text("из 1000", timeout=LONG)
     page.get_by_role("button", name="Stop", exact=True).click()
     phase(page, "Stopped, and all is saved")
     done = len(log(runs)[1])
-    assert 2 <= done < 40 and f"{done} of 40" in page.get_by_test_id("phase").inner_text()
+    assert 2 <= done < 1000 and f"{done} of 1000" in page.get_by_test_id("phase").inner_text()
     expect(other.get_by_test_id("phase")).to_contain_text("Остановлено", timeout=LONG)
     page.get_by_role("button", name="Go on", exact=True).click()
     phase(page, "Epoch")

@@ -96,7 +96,7 @@ export class Following {
   }
 
   /** Takes in a message: a whole, or what is new. */
-  take(news: Progress): void {
+  #take(news: Progress): void {
     const before = this.progress;
     this.lost = false;
     this.progress =
@@ -114,7 +114,7 @@ export class Following {
   #open(): void {
     if (this.#source) return;
     this.#source = new EventSource("/api/training/events");
-    this.#source.onmessage = (event) => this.take(JSON.parse(event.data) as Progress);
+    this.#source.onmessage = (event) => this.#take(JSON.parse(event.data) as Progress);
     this.#source.onerror = () => (this.lost = true);
   }
 

@@ -20,9 +20,9 @@ HEADS = {
 }  # fmt: skip
 LEGEND = (
     "ms: forward and backward of a layer, or a step (zero_grad, forward, loss, backward, fused SGD), median over the "
-    "rounds; * the best peer; ratio: its time / ours in the same round (median), above 1 we are faster. MB: the "
-    "process's peak beyond what it had before, ours / the best peer's. ours, t.last and induct: channels_last; torch: "
-    "contiguous. path: of ours, by kernels, by torch, or mixed."
+    "rounds; * the best peer; ratio: its time / ours in the same round (median), above 1 we are faster. MB: the peak "
+    "of a step beyond what the process had before the network, libraries not counted, ours / the best peer's. ours, "
+    "t.last and induct: channels_last; torch: contiguous. path: of ours, by kernels, by torch, or mixed."
 )
 
 

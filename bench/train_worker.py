@@ -1,6 +1,6 @@
 """A process that trains for one peer: requests come in on stdin and answers go out on stdout, JSON by the line.
 
-{"load": row number}  →  {"megabytes": peak, "result": number, "paths": …} or {"reason": …}
+{"load": row number}  →  {"megabytes": peak, "first": peak, "result": number, "paths": …} or {"reason": …}
 {"time": seconds}     →  {"median": …, "fastest": …}, seconds of a call
 """
 
@@ -28,24 +28,38 @@ PEERS = {  # (channels_last, Svertka's layers, compiled, engine)
 }
 
 
+_STEPS = 3  # in which memory is watched
+
+
 def load(number: int, peer: str) -> tuple[dict[str, Any], Any]:
     """Prepares a row: (what to tell, the function to time)."""
     import svertka
 
-    last, own, compiled, engine = PEERS[peer]
+    last, ours, compiled, engine = PEERS[peer]
     svertka.use(engine)
     gc.collect()
     _trim()
-    before = _memory("VmRSS")
+    before, own = _memory("VmRSS"), _own("VmRSS")
     try:
-        run = runner(ROWS[number], last, own, compiled)
+        run = runner(ROWS[number], last, ours, compiled)
         result = float(run().double().square().mean())
         run()
     except Exception as problem:
         return {"reason": _short(problem)}, None
+    first = _memory("VmHWM") - before
+    gc.collect()
+    _trim()
+    for _ in range(_STEPS):
+        run()
+    peak = _own("VmHWM") - own
     calls = svertka.report(reset=True)
     paths = {path: sum(n for call, n in calls.items() if call.path == path) for path in ("kernel", "portable")}
-    return {"megabytes": (_memory("VmHWM") - before) / 1024, "result": result, "paths": paths}, run
+    return {"megabytes": peak / 1024, "first": first / 1024, "result": result, "paths": paths}, run
+
+
+def _own(name: str) -> int:
+    """A number of resident KB without the pages of files, such as libraries, which the system can drop."""
+    return _memory(name) - _memory("RssFile")
 
 
 def main() -> None:

@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from svertka.errors import SvertkaError
 
 
+class _Here(threading.local):
+    """What `held` says in this thread."""
+
+    name = ""
+
+
 class Choice:
     """One of several names.
 
@@ -22,11 +28,11 @@ class Choice:
     def __init__(self, kind: str, variable: str, names: Sequence[str]) -> None:
         self.kind, self.variable, self.names = kind, variable, tuple(names)
         self._name = ""
-        self._here = threading.local()  # what `held` says in this thread
+        self._here = _Here()
 
     def get(self) -> str:
         """The name in force in this thread."""
-        name: str = getattr(self._here, "name", "") or self._name
+        name: str = self._here.name or self._name
         if not name:
             name = os.environ.get(self.variable, self.names[0])
             self._check(name, f"{self.variable}={name}")
@@ -46,7 +52,7 @@ class Choice:
     def held(self, name: str) -> Iterator[None]:
         """`set` for a `with` block, in this thread alone: others may be in the middle of their calls."""
         self._check(name, repr(name))
-        before = getattr(self._here, "name", "")
+        before = self._here.name
         self._here.name = name
         try:
             yield

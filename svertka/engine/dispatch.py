@@ -90,9 +90,9 @@ def using(name: str) -> AbstractContextManager[None]:
 
 
 def attempt(operation: Any, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]) -> Any:
-    """The operation's result by a kernel, or NotImplemented; x is [N, C, *size]."""
+    """The operation's result by a kernel, or NotImplemented; x is [N, C, *size], and torch.compile doesn't look on."""
     chosen = _choice.get()
-    reason = "the portable engine was asked for" if chosen == "portable" else unfit(operation, x, tensors)
+    reason = "the portable engine was asked for" if chosen == "portable" else _unfit(operation, x, tensors)
     needed = not reason and torch.is_grad_enabled() and _needs_gradients(x, tensors)
     if needed and chosen == "auto" and not _autograd().automatic(operation, x):
         reason = "it needs gradients"
@@ -126,7 +126,9 @@ def _remembered(
     operation: Any, needed: bool, x: Tensor, tensors: tuple[Tensor | None, ...], options: dict[str, Any]
 ) -> tuple[Any, Any, Tally]:
     """`_prepared`, once for each operation and layout."""
-    settings = tuple(item for item in options.items() if item[0] != "generator") if options else ()
+    settings = tuple(options.items()) if options else ()
+    if "generator" in options:
+        settings = tuple(item for item in settings if item[0] != "generator")
     key: tuple[Any, ...] = (id(operation), needed, settings, precision.products(), x.shape, x.stride())
     for tensor in tensors:
         key += (None,) if tensor is None else (tensor.shape, tensor.stride())
@@ -212,16 +214,21 @@ def _autograd() -> Any:
 
 def unfit(operation: Any, x: Tensor, tensors: Sequence[Tensor | None]) -> str:
     """Why the kernels can't take these tensors; "" if they can."""
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return "it is being traced"
-    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
+    return _TRACED if torch.compiler.is_compiling() else _unfit(operation, x, tensors)
+
+
+def _unfit(operation: Any, x: Tensor, tensors: Sequence[Tensor | None]) -> str:
+    """The same where torch.compile doesn't look on. All calls go through here: each look-up counts."""
+    if _tracing_state() is not None:
+        return _TRACED
+    if _modes() or _transform() is not None:
         return "a mode or a function transform of torch is active"
-    if torch.is_autocast_enabled("cpu"):
+    if _autocast("cpu"):
         return "autocast is on"
     for tensor in (x, *tensors):
         if tensor is None:
             continue
-        if tensor.dtype is not torch.float32 and (tensor is x or tensor.dtype is not _BESIDE.get(type(operation))):
+        if tensor.dtype is not _FLOAT and (tensor is x or tensor.dtype is not _BESIDE.get(type(operation))):
             return f"{str(tensor.dtype).removeprefix('torch.')} is computed by torch"
         if not tensor.is_cpu:
             return f"it is on {tensor.device.type}"
@@ -229,10 +236,14 @@ def unfit(operation: Any, x: Tensor, tensors: Sequence[Tensor | None]) -> str:
             return "it is a tensor of a kind of its own"
         if not tensor.numel():
             return "it is empty"
-    if torch.autograd.forward_ad._current_level >= 0:
+    if _forward_ad._current_level >= 0:
         return "forward-mode gradients are on"
     return ""
 
 
+_TRACED = "it is being traced"
 _BESIDE = {spec.SegmentPool: torch.int64}  # what may stand beside x, if not float32
-_PLAIN, _STRIDED = (Tensor, torch.nn.Parameter), torch.strided
+_FLOAT, _PLAIN, _STRIDED = torch.float32, (Tensor, torch.nn.Parameter), torch.strided
+_tracing_state, _modes = torch._C._get_tracing_state, torch._C._len_torch_dispatch_stack
+_transform, _autocast = torch._C._functorch.peek_interpreter_stack, torch.is_autocast_enabled
+_forward_ad = torch.autograd.forward_ad

@@ -30,7 +30,13 @@ def channels_last(x: Tensor) -> bool:
     return x.stride(-1) >= x.shape[1]  # else all of size 1, which lies both ways
 
 
-_scratch = threading.local()
+class _Scratch(threading.local):
+    """Each thread's room, by slots; `passing` is the slot that the first result of `empty` lies in, if any."""
+
+    passing = ""
+
+
+_scratch = _Scratch()
 _KEPT = 16 << 20  # floats; larger ones are given back
 
 
@@ -97,14 +103,20 @@ def _transposition(images: int, rows: int, columns: int, panels: int) -> Launch:
 
 def empty(shape: Sequence[int], last: bool, dtype: torch.dtype = torch.float32) -> Tensor:
     """Room for a result [N, C, *size], with neighbouring channels or contiguous."""
-    slot, _scratch.passing = getattr(_scratch, "passing", ""), ""
-    if slot:
+    if _scratch.passing:
+        slot, _scratch.passing = _scratch.passing, ""
         return scratch(shape, slot) if last else scratch_floats(math.prod(shape), slot).view(*shape)
-    if not last:
-        return torch.empty(shape, dtype=dtype)
-    if len(shape) in CHANNELS_LAST:
-        return torch.empty(shape, dtype=dtype, memory_format=CHANNELS_LAST[len(shape)])
-    return torch.empty((shape[0], *shape[2:], shape[1]), dtype=dtype).movedim(-1, 1)
+    return torch.empty_strided(shape, strides(tuple(shape), last), dtype=dtype)
+
+
+@lru_cache(maxsize=4096)
+def strides(shape: tuple[int, ...], last: bool) -> tuple[int, ...]:
+    """Of [N, C, *size] without gaps, with neighbouring channels or contiguous."""
+    order = [0, *range(2, len(shape)), 1] if last else range(len(shape))
+    found, step = [0] * len(shape), 1
+    for axis in reversed(order):
+        found[axis], step = step, step * shape[axis]
+    return tuple(found)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,6 +42,11 @@ class Packing:
     transposed: bool = False
     runs: bool = False
     line: bool = False
+
+    @cached_property
+    def room(self) -> int:
+        """Numbers of a packed line."""
+        return self.groups * self.blocks * self.width
 
     def of_line(self) -> Packing:
         """The packing of what has one number for each output channel, such as the bias."""
@@ -195,15 +200,17 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     plan = recorder()
     if plan:
         return plan.packed(weight, pack)  # type: ignore[no-any-return]
-    if getattr(_training, "now", False):
+    line = pack.__class__ is Packing and pack.line and pack.room == weight.numel()
+    if line and weight.is_contiguous():
+        return weight  # as the kernel reads it
+    if _training.now:
         if isinstance(pack, Packing) and not pack.line:
             return pack(weight.detach(), "packed")
-        room = pack.groups * pack.blocks * pack.width if isinstance(pack, Packing) else 0
-        return weight.detach() if room == weight.numel() else pack(weight.detach())
+        return pack(weight.detach())  # type: ignore[no-any-return]
     key = (id(weight), id(pack))
     found = _packed.get(key)
     version = 0 if weight.is_inference() else weight._version
-    state = (version, epoch(), weight.data_ptr(), weight.shape, weight.stride())
+    state = (version, _steps, _forgotten, weight.data_ptr(), weight.shape, weight.stride())
     if found is not None and found.state == state and found.holds(weight):
         return found.packed
     if found is None:
@@ -212,13 +219,19 @@ def packed_weight(weight: Tensor, pack: Any) -> Tensor:
     return found.packed
 
 
-_training = threading.local()
+class _Training(threading.local):
+    """Whether this thread is in `changing`."""
+
+    now = False
+
+
+_training = _Training()
 
 
 @contextmanager
 def changing() -> Iterator[None]:
     """Weights that are trained change with each step: here none is kept packed."""
-    before = getattr(_training, "now", False)
+    before = _training.now
     _training.now = True
     try:
         yield

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.engine.launch import Launch, address
-from svertka.engine.layout import channels_last, contiguous, empty, with_channels_last
+from svertka.engine.layout import channels_last, contiguous, empty, neighbours, with_channels_last
 from svertka.engine.packing import packed_weight, same
 from svertka.kernels.channelwise import CHANNELWISE, Channelwise, ChannelwiseSchedule, choose_channelwise
 from svertka.kernels.combine import (
@@ -299,9 +299,11 @@ class ChannelwiseRunner:
     ) -> None:
         size, row = tuple(x.shape[2:]), operation.windows[-1]
         self.combination, self.tells = kernel.combination, getattr(kernel.combination, "where", "")
-        self.last, self.packing = last, packing
+        self.draws = "draw" in kernel.combination.required  # random numbers
+        self.last, self.packing, self.as_is = last, packing, neighbours(x)
         self.shape = (x.shape[0], kernel.channels, *operation.output_size(size))
         self.either = kernel.channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
+        self.stored_last = last or not self.either
         self.axes = axes = _axes(operation, kernel.combination, size)
         start = row.at(size[-1]).offset if isinstance(row, Window) else 0
         width = width or schedule.vectors * schedule.lanes
@@ -321,13 +323,13 @@ class ChannelwiseRunner:
         generator: torch.Generator | None = None,
         **_: Any,
     ) -> Any:
-        x = with_channels_last(x, "x")
+        x = x if self.as_is else with_channels_last(x, "x")
         residual = None if residual is None else with_channels_last(residual, "residual")
-        bias, scale = (None if line is None else line.contiguous() for line in (bias, scale))
+        bias = None if bias is None else bias.contiguous()
+        scale = None if scale is None else scale.contiguous()
         packed = None if weight is None else packed_weight(weight, self.packing)
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator) if self.draws else None
-        last = not self.either or self.last
-        y = empty(self.shape, last)
+        y, last = empty(self.shape, self.stored_last), self.stored_last
         indices = empty(self.shape, last, torch.int64) if self.tells == "source" else None
         taps = room_for_taps(y.numel(), self.combination.bits) if self.tells == "tap" else None
         self.launch(
@@ -344,11 +346,6 @@ class ChannelwiseRunner:
             y = result
         second = taps if indices is None else indices
         return y if second is None else (y, second)
-
-    @property
-    def draws(self) -> bool:
-        """Whether it needs random numbers."""
-        return "draw" in self.combination.required
 
 
 def _axes(operation: Any, combination: Combination, size: tuple[int, ...]) -> list[_Axis]:

@@ -115,8 +115,8 @@ class Runner:
         self.tables = (
             _table(rows, across * x.shape[1]),
             _table(columns, x.shape[1]),
-            _table(y_rows, y_across * shape[1]),
-            _table(y_columns, shape[1]),
+            _table(_pooled(y_rows, kernel.pool[0], shape[-2] if operation.ndim > 1 else 1), y_across * shape[1]),
+            _table(_pooled(y_columns, kernel.pool[1], y_across), shape[1]),
         )
         image_tiles = len(rows) * len(columns)
         tiles = x.shape[0] * image_tiles
@@ -190,6 +190,12 @@ class Runner:
         return y if self.direct else contiguous(y)
 
 
+def _pooled(outputs: Any, size: int, count: int) -> Any:
+    """The windows of so many outputs each that tiles give, of the first `count`, in place of their outputs."""
+    windows = np.where(outputs[:, ::size] == OUTSIDE, OUTSIDE, outputs[:, ::size] // size)
+    return np.where(windows < count, windows, OUTSIDE)
+
+
 def _table(places: Any, step: int) -> Tensor:
     return torch.from_numpy(np.where(places == OUTSIDE, OUTSIDE, places * step).astype(np.int32))
 
@@ -202,7 +208,6 @@ def suits(operation: spec.ConvolutionBlock, weight: Tensor) -> bool:
         and bool(sizes)
         and sizes <= set(_TAPS)
         and all(window.stride == 1 for window in operation.windows)
-        and not operation.pool
         and min(weight.shape[1], weight.shape[0] // operation.groups) >= FEWEST
     )
 
@@ -216,15 +221,35 @@ def prepare_winograd(
     changing: bool = False,
 ) -> Any:
     """A runner for a convolution block, or a string if another family is better; arguments see `prepare_block`."""
-    kernel = Winograd(weight.shape[1], weight.shape[0] // operation.groups, _kernel(operation), epilogue)
+    inner = operation.convolution.output_size(x.shape[2:])
+    pool = _pool(operation, inner)
+    if pool is None or (operation.pool and epilogue.residual):
+        return "its pooling windows don't lie side by side, or there is something to add before"
+    kernel = Winograd(weight.shape[1], weight.shape[0] // operation.groups, _kernel(operation), epilogue, pool)
     shape = (x.shape[0], weight.shape[0], *operation.output_size(x.shape[2:]))
-    height, width = (1, *shape[2:])[-2:]
+    height, width = (1, *inner)[-2:]
     question = (kernel, host(), x.shape[0], operation.groups, height, width, precision.products(), int(changing))
     chosen = schedule or schedule_for(*question)
     if isinstance(chosen, Direct):
         return "the direct kernels are faster"
+    if chosen.tile[0] % pool[0] or chosen.tile[1] % pool[1]:
+        raise ValueError(f"{chosen} has tiles that are not whole windows of {pool[0]}×{pool[1]}")
     last = channels_last(x) or channels_last(weight)
     return Runner(operation, kernel, chosen, x, shape, last, question)
+
+
+def _pool(operation: spec.ConvolutionBlock, size: tuple[int, ...]) -> tuple[int, int] | None:
+    """The size of pooling windows that lie side by side from the first output on, as do the outputs; None if not."""
+    if not operation.pool:
+        return 1, 1
+    for window, n in zip(operation.pool, size, strict=True):
+        taken = window.sources(n)
+        if (taken.reshape(-1) != np.arange(taken.size)).any():
+            return None
+    if any(window.dilation > 1 for window in operation.windows):
+        return None
+    down, across = (1,) * (2 - operation.ndim) + tuple(window.size for window in operation.pool)
+    return down, across
 
 
 def prepare_adjoint(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: Tensor) -> Any:

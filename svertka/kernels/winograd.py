@@ -19,16 +19,16 @@ weights [groups][points][blocks][inputs][vectors · lanes] go through the cache 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from svertka.kernels.emit import I32, I64, POINTER, Arguments, Emitter, Value
-from svertka.kernels.epilogue import COSTLY, NOTHING, Epilogue, activate
+from svertka.kernels.epilogue import NOTHING, Epilogue
 from svertka.kernels.family import Family
 from svertka.kernels.linear_map import linear_map
 from svertka.kernels.target import Target
+from svertka.kernels.winograd_output import OutputTile
 from svertka.kernels.winograd_points import transforms
 
 POINTERS = (
@@ -50,12 +50,15 @@ class Winograd:
         inputs, outputs: channels of one group.
         kernel: the taps on the axes (rows, columns); (1, r) in one dimension.
         epilogue: see there; bias and scale are padded to whole blocks.
+        pool: (rows, columns) of windows side by side, of each of which only the maximum is stored (after the
+            activation); tiles are whole windows.
     """
 
     inputs: int
     outputs: int
     kernel: tuple[int, int] = (3, 3)
     epilogue: Epilogue = NOTHING
+    pool: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -379,8 +382,8 @@ class WinogradKernel:
             index, t = e.divmod(e.sub(tile, self.first), tiles)
             image, rest = e.divmod(tile, self.a.image_tiles)
             down, across = e.divmod(rest, self.a.tiles_across)
-            rows = e.at(self.a.y_rows, e.mul(down, self.schedule.tile[0]), I32)
-            columns = e.at(self.a.y_columns, e.mul(across, self.schedule.tile[1]), I32)
+            rows = e.at(self.a.y_rows, e.mul(down, self.schedule.tile[0] // self.spec.pool[0]), I32)
+            columns = e.at(self.a.y_columns, e.mul(across, self.schedule.tile[1] // self.spec.pool[1]), I32)
             y = e.add(e.mul(image, self.a.y_image), self.first_output)
 
             def of_block(block: Value) -> None:
@@ -398,8 +401,10 @@ class WinogradKernel:
         channel = e.add(e.mul(block, self.width), e.mul(v, e.lanes))
         source = e.at(source, e.mul(v, e.lanes))
 
+        padded = e.add(e.mul(self.group_block, self.width), channel)
+
         def do(count: int) -> None:
-            self._inverse(source, e.add(y, channel), channel, rows, columns, count)
+            OutputTile(self, padded, count).write(source, e.add(y, channel), rows, columns)
 
         full, part = divmod(outputs, e.lanes)
         if not part and outputs % self.width == 0:
@@ -409,69 +414,6 @@ class WinogradKernel:
             e.when(e.b.icmp_signed("<=", channel, e.value(outputs - e.lanes)), lambda: do(e.lanes))
         if part:
             e.when(e.b.icmp_signed("==", channel, e.value(full * e.lanes)), lambda: do(part))
-
-    def _inverse(self, source: Value, y: Value, channel: Value, rows: Value, columns: Value, count: int) -> None:
-        e, epilogue, rows_given = self.e, self.spec.epilogue, self.schedule.tile[0]
-        step = self.schedule.tiles * self.width
-        padded = e.add(e.mul(self.group_block, self.width), channel)
-        scale = e.load_vector(self.a.scale, padded) if epilogue.scale else None
-        bias = e.load_vector(self.a.bias, padded) if epilogue.bias else None
-
-        def column(j: Value) -> None:
-            begin = e.at(source, e.mul(j, step))
-            values = [e.load_vector(begin, i * self.across * step) for i in range(self.down)]
-            put = e.at(self.temporary, e.mul(j, e.lanes))
-            for i, value in enumerate(linear_map(e, self.vertical.A, values)):
-                e.store_vector(value, put, i * self.across * e.lanes)
-
-        def row(i: Value) -> None:
-            place = e.load(rows, i, I32)
-
-            def inside() -> None:
-                begin = e.at(self.temporary, e.mul(i, self.across * e.lanes))
-                values = linear_map(
-                    e, self.horizontal.A, [e.load_vector(begin, j * e.lanes) for j in range(self.across)]
-                )
-                here = e.add(y, e.b.sext(place, I64))
-                self._store_row(values, here, columns, count, scale, bias)
-
-            e.when(e.b.icmp_signed(">=", place, ir.Constant(I32, 0)), inside)
-
-        e.loop(0, self.across, column)
-        e.loop(0, rows_given, row)
-
-    def _store_row(
-        self, values: Sequence[Value], y: Value, columns: Value, count: int, scale: Value | None, bias: Value | None
-    ) -> None:
-        e, epilogue = self.e, self.spec.epilogue
-
-        def store(j: int | Value, value: Value) -> None:
-            column = e.load(columns, j, I32)
-
-            def inside() -> None:
-                place = e.add(y, e.b.sext(column, I64))
-                self._store(value, place, count, scale, bias)
-
-            e.when(e.b.icmp_signed(">=", column, ir.Constant(I32, 0)), inside)
-
-        if not epilogue.activation or epilogue.activation.name not in COSTLY:
-            for j, value in enumerate(values):
-                store(j, value)
-            return
-        line = e.array(len(values) * e.lanes)  # the code of a costly activation stands in a loop, once
-        for j, value in enumerate(values):
-            e.store_vector(value, line, j * e.lanes)
-        e.loop(0, len(values), lambda j: store(j, e.load_vector(line, e.mul(j, e.lanes))))
-
-    def _store(self, value: Value, place: Value, count: int, scale: Value | None, bias: Value | None) -> None:
-        e, epilogue = self.e, self.spec.epilogue
-        if scale is not None:
-            value = e.fma(value, scale, bias) if bias is not None else e.b.fmul(value, scale)
-        elif bias is not None:
-            value = e.b.fadd(value, bias)
-        if epilogue.residual:
-            value = e.b.fadd(value, e.load_vector(self.a.residual, place, count))
-        e.store_vector(activate(e, epilogue.activation, value), self.a.y, place, count)
 
 
 def _write(spec: Winograd, schedule: WinogradSchedule, e: Emitter, slots: Value, task: Value, worker: Value) -> None:

@@ -71,6 +71,8 @@ def candidates_winograd(
     work = images, groups, height, width
     costs: dict[Choice, float] = {Direct(): _direct_cycles(spec, target, *work)}
     for tile in tile_sizes(spec.kernel, products):
+        if tile[0] % spec.pool[0] or tile[1] % spec.pool[1]:
+            continue
         found = {
             schedule: _cycles(spec, schedule, target, *work)
             for schedule in _schedules(spec, tile, target, images, height, width, changing)

@@ -277,6 +277,65 @@ def test_the_environment_sets_the_policy():
         assert expected in done.stdout + done.stderr
 
 
+def pooled(operation, x, weight, bias, schedule):
+    """A block with a pooling beside what its parts give, and how far it may be off."""
+    runner = dense.prepare_block(operation, x, weight, bias, schedule=schedule)
+    assert "winograd" in runner.detail
+    result = runner(x, weight, bias)
+    conv, pool = operation.convolution, spec.MaxPool(operation.pool)
+    sums = reference.run(conv, x.numpy(), weight.numpy(), None) + bias.numpy().reshape(-1, *(1,) * operation.ndim)
+    does = {"relu": F.relu, "silu": F.silu}[operation.activation.name]
+    expected = reference.run(pool, does(torch.from_numpy(sums)).numpy())
+    # Neither the activation (whose slope is at most 1.1) nor a maximum makes a difference larger.
+    bound = 1.1 * bound_of(conv, x.numpy(), weight.numpy(), schedule.tile) + 8 * UNIT * abs(sums)
+    return result, expected, reference.run(pool, bound)
+
+
+@pytest.mark.parametrize("activation", ("relu", "silu"))
+@pytest.mark.parametrize("at_end", (False, True))
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("tile", "pool"), ((2, 2), (4, 2), (6, 2), (6, 3), (4, (1, 2)), (4, (4, 1))))
+def test_poolings_of_a_tile(tile, pool, mode, at_end, activation):
+    memory_format = torch.channels_last if at_end else torch.contiguous_format
+    x = guarded(numbers(0, 2, 17, 7, 10).contiguous(memory_format=memory_format), at_end=at_end)
+    weight, bias = guarded(numbers(1, 19, 17, 3, 3), at_end=at_end), guarded(numbers(2, 19), at_end=at_end)
+    operation = arguments.block_spec(2, (3, 3), 1, 1, 1, 1, mode, activation, 0.0, pool)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("empty", "scratch_floats"):
+            make = getattr(winograd, name)
+            patch.setattr(winograd, name, lambda *a, make=make: guarded(make(*a), at_end=at_end))
+        result, expected, bound = pooled(operation, x, weight, bias, WinogradSchedule((tile, tile), 3, 1, 2, 1))
+    assert result.is_contiguous(memory_format=memory_format)
+    assert agrees(result.numpy(), expected, bound)
+    assert not agrees(result.numpy(), np.roll(expected, 1, axis=-1), bound)
+
+
+def test_poolings_on_one_axis():
+    x, weight, bias = numbers(0, 2, 20, 31), numbers(1, 33, 20, 5), numbers(2, 33)
+    operation = arguments.block_spec(1, (5,), 1, 2, 1, 1, "zeros", "relu", 0.0, 2)
+    result, expected, bound = pooled(operation, x, weight, bias, WinogradSchedule((1, 4), 3, 2, 2, 1))
+    assert agrees(result.numpy(), expected, bound)
+
+
+def test_what_is_not_a_number_is_the_largest():
+    x, weight = numbers(0, 1, 32, 8, 8), numbers(1, 32, 32, 3, 3)
+    x[0, 3, 4, 4] = math.nan
+    operation = arguments.block_spec(2, (3, 3), 1, 1, 1, 1, "zeros", "relu", 0.0, 2)
+    result = dense.prepare_block(operation, x, weight, schedule=WinogradSchedule((2, 2), 3, 1, 2, 1))(x, weight)
+    assert (result.isnan().sum((0, 1)) == 32 * (F.max_pool2d(F.conv2d(x, weight, padding=1), 2).isnan()[0, 0])).all()
+
+
+def test_pooling_windows_that_no_tile_holds_are_left_to_others():
+    x, weight = numbers(0, 1, 32, 12, 12), numbers(1, 32, 32, 3, 3)
+    for dilation, pool in ((2, spec.windows(2, 2, 2)), (1, spec.windows(2, 2, 2, 1)), (1, spec.windows(2, 2, 3))):
+        operation = spec.ConvolutionBlock(spec.windows(2, 3, 1, 1, dilation), 1, None, pool)
+        reason = winograd.prepare_winograd(operation, x, weight, Epilogue())
+        assert "side by side" in reason
+    operation = spec.ConvolutionBlock(spec.windows(2, 3, 1, 1), 1, None, spec.windows(2, 2, 2))
+    with pytest.raises(ValueError, match="not whole windows of 2×2"):
+        winograd.prepare_winograd(operation, x, weight, Epilogue(), WinogradSchedule((3, 3), 3, 1, 2, 1))
+
+
 def test_changed_weights_are_seen():
     x, weight = numbers(0, 1, 16, 12, 12), numbers(1, 16, 16, 3, 3)
     operation = spec.Convolution(spec.windows(2, 3, 1, 1))
@@ -288,13 +347,12 @@ def test_changed_weights_are_seen():
 
 @pytest.mark.parametrize(
     "arguments",
-    ({"stride": 2}, {"pool_size": 2}, {"kernel": (1, 1)}, {"kernel": (4, 4)}, {"inputs": 8}, {"outputs": 8}),
+    ({"stride": 2}, {"kernel": (1, 1)}, {"kernel": (4, 4)}, {"inputs": 8}, {"outputs": 8}),
     ids=str,
 )
 def test_what_the_family_does_not_suit(arguments):
     kernel = arguments.get("kernel", (3, 3))
-    pool = spec.windows(2, 2, 2) if "pool_size" in arguments else ()
-    operation = spec.ConvolutionBlock(spec.windows(2, kernel, arguments.get("stride", 1), 1), 1, None, pool)
+    operation = spec.ConvolutionBlock(spec.windows(2, kernel, arguments.get("stride", 1), 1))
     weight = torch.empty(arguments.get("outputs", 32), arguments.get("inputs", 32), *kernel)
     assert not winograd.suits(operation, weight)
 

@@ -287,7 +287,7 @@ def pooled(operation, x, weight, bias, schedule):
     does = {"relu": F.relu, "silu": F.silu}[operation.activation.name]
     expected = reference.run(pool, does(torch.from_numpy(sums)).numpy())
     # Neither the activation (whose slope is at most 1.1) nor a maximum makes a difference larger.
-    bound = 1.1 * bound_of(conv, x.numpy(), weight.numpy(), schedule.tile) + 8 * UNIT * abs(sums)
+    bound = 1.1 * winograd_bound(conv, x.numpy(), weight.numpy(), schedule.tile) + 8 * UNIT * abs(sums)
     return result, expected, reference.run(pool, bound)
 
 

@@ -103,6 +103,7 @@ class InductorNet(TorchNet):
         import torch._inductor.config as config
 
         config.freezing = not self.torch.is_grad_enabled()
+        self.torch._dynamo.reset()
         return self.torch.compile(model, dynamic=False)
 
 
@@ -115,6 +116,7 @@ class OursNet(TorchNet):
         del x
         from svertka.compiler import backend
 
+        self.torch._dynamo.reset()  # which else runs a class as it is from its ninth model on
         return self.torch.compile(model, backend=backend)
 
 

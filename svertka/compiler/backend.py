@@ -12,6 +12,9 @@ from torch import Tensor, fx
 from svertka import spec
 from svertka import window as geometry
 from svertka.compiler.compiled import Compiled
+from svertka.jit import engine
+
+_MODELS = 8  # of a class that have weights of their own packed
 
 
 def backend(module: fx.GraphModule, examples: Sequence[Any], **_: Any) -> Callable[..., Any]:
@@ -21,7 +24,46 @@ def backend(module: fx.GraphModule, examples: Sequence[Any], **_: Any) -> Callab
         return Compiled(module.forward, names).without_plan("autocast is on")
     if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in examples):
         return _trained(module, examples, names)
-    return Compiled(module.forward, names)
+    return _EachModel(module.forward, names)
+
+
+class _EachModel:
+    """A graph, and what was compiled of it for each model: torch has one code for all models of a class and shape.
+
+    A model is known by its first parameter or buffer. One whose others have all gone is taken to have new weights.
+    """
+
+    def __init__(self, function: Callable[..., Any], names: Sequence[str | None]) -> None:
+        self.function, self.names = function, names
+        self.held = [place for place, name in enumerate(names) if name is not None]
+        self.models: list[Compiled] = []
+        if not self.held:
+            self.models.append(Compiled(function, names))
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The graph's results."""
+        models = self.models
+        if not self.held:
+            return models[0](*arguments)
+        first = arguments[self.held[0]]
+        for model in models:
+            if model.owners[0]() is first:
+                return model(*arguments)
+        return self._of([arguments[place] for place in self.held])(*arguments)
+
+    def _of(self, tensors: Sequence[Tensor]) -> Compiled:
+        """The model whose tensors some of these are, or whose own aren't there any more; else a new one."""
+        with engine.alone():
+            own = set(map(id, tensors))
+            for model in self.models:
+                there = [id(owner()) for owner in model.owners if owner() is not None]
+                if not there or not own.isdisjoint(there):
+                    model.belongs_to(tensors)
+                    return model
+            model = Compiled(self.function, self.names)
+            model.belongs_to(tensors)
+            self.models = [*self.models, model][-_MODELS:]
+            return model
 
 
 def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[str | None]) -> Callable[..., Any]:

@@ -11,6 +11,9 @@ from torch import nn
 import svertka
 from svertka.compiler import compiled as compiling
 from svertka.compiler.compiled import compiled_of
+from svertka.compiler.held import Weights
+
+compute = Weights._compute
 
 
 @pytest.fixture
@@ -254,3 +257,22 @@ def test_what_was_computed_for_a_kernel_that_isnt_there_is_computed_again(monkey
     model = nn.Sequential(nn.AvgPool2d(2), nn.BatchNorm2d(3), nn.ReLU()).eval()
     model[1].running_mean.normal_()
     assert same(svertka.compile(model), model, torch.randn(2, 3, 9, 9))
+
+
+def test_models_of_one_class_keep_their_own_weights_and_reports(monkeypatch):
+    torch.compiler.reset()
+    made_of: list[object] = []
+    monkeypatch.setattr(Weights, "_compute", lambda self, *rest: (made_of.append(self), compute(self, *rest))[1])
+    pairs = [(model, torch.compile(model, backend="svertka")) for model, _ in map(made, ["lenet"] * 3)]
+    x = made("lenet")[1]
+    for seed, (model, _) in enumerate(pairs):
+        model.load_state_dict(other_state(model, seed))
+    for model, compiled in pairs * 3:
+        assert same(compiled, model, x)
+    assert len(made_of) == len(set(map(id, made_of))) == 3  # once each, though torch has one code for all
+    for model, compiled in pairs:
+        (part,) = compiled_of(model)
+        assert svertka.report(compiled)[0].calls == 1
+        model.load_state_dict(other_state(model), assign=True)
+        assert same(compiled, model, x)
+        assert compiled_of(model) == [part]

@@ -102,6 +102,10 @@ def train(
     contrast: Annotated[float | None, _augmentation(help="Change the contrast by up to this share.")] = None,
     save_every: Annotated[float, _machine(help="Seconds between checkpoints in long epochs.")] = 60.0,
     device: Annotated[str | None, _machine(help="cpu by default.")] = None,
+    autocast: Annotated[
+        bool | None,
+        _machine("--autocast/--no-autocast", help="Sums of products in bfloat16; by default on GPUs that have it."),
+    ] = None,
     threads: Threads = None,
     workers: Workers = None,
     report: Annotated[

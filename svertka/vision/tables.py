@@ -82,6 +82,8 @@ def show_start(console: Console, settings: Settings, dataset: Dataset, parameter
         "changes": _augmentation(settings),
         "folder": str(folder),
     }
+    if settings.device != "cpu" or settings.autocast:
+        facts["device"] = settings.device + (", sums of products in bfloat16" if settings.autocast else "")
     for name, fact in facts.items():
         console.print(Text(f"{name:<8}{printable(fact)}"), soft_wrap=True)
     for note in dataset.notes:

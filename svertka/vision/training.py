@@ -41,7 +41,8 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = step_learning_rate(settings, len(batches), epoch, batch.step)
         images, labels = batch.images.to(settings.device), batch.labels.to(settings.device)
-        loss, correct = _loss(model, criterion, images, labels, settings.sync_batch_norm)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.autocast):
+            loss, correct = _loss(model, criterion, images, labels, settings.sync_batch_norm)
         whole = team.whole(loss.item(), _weight(criterion, labels), len(labels), correct)
         if not whole.seen:
             continue
@@ -70,7 +71,7 @@ def _loss(
     """
     if not len(labels) and not must_meet:
         return torch.zeros((), requires_grad=True), 0
-    scores = model(images)
+    scores = model(images).float()
     loss = criterion(scores, labels) if len(labels) else scores.sum()
     return loss, int((scores.argmax(1) == labels).sum())
 

@@ -2,9 +2,12 @@
 
 import copy
 import json
-import resource
+import re
 import signal
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 
@@ -15,7 +18,14 @@ ODD = (
     float("inf"), "", "a", "x" * 500, "3x3", "\0", "\ud800", "../../etc/passwd", "same", [], [0], [1, 2], [-1, -1],
     [[1]], [10**9, 10**9], ["a", "a"], {}, {"a": 1}, [[[[]]]],
 )  # fmt: skip
-SECONDS = 30
+SECONDS, WAITED = 30, 600  # of computing; of the clock, which also runs while the process is paused
+
+
+@dataclass
+class Whole:
+    """What a fixture made. hypothesis shows a failing test's arguments, and warns of long ones, which is an error."""
+
+    content: Any = field(repr=False)
 
 
 def paths(value, path=()):
@@ -86,32 +96,50 @@ def damaged(draw, data):
     return bytes(found)
 
 
-def resident():
-    """The most memory that the process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(name):
+    """A number of this process' status in bytes: VmRSS is its memory now, VmHWM the most since `forget_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)[1]) << 10
+
+
+def forget_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+@contextmanager
+def timed():
+    """AssertionError after so much computing or waiting."""
+
+    def late(number, _):
+        raise AssertionError("it hangs" if number == signal.SIGALRM else f"it computed for more than {SECONDS} s")
+
+    before = {number: signal.signal(number, late) for number in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, WAITED)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def fenced(*allowed, most=256 << 20):
-    """A parser may give a result or raise a SvertkaError of one line, within SECONDS and `most` bytes; nothing else.
+    """A parser may give a result or raise a SvertkaError of one line, in time and within `most` bytes; nothing else.
 
     allowed: further exceptions, which torch's own layers raise in the same place.
     """
-
-    def late(*_):
-        raise AssertionError(f"it took more than {SECONDS} s")
-
-    before, handler = resident(), signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    forget_peak()
+    before = memory("VmRSS")
     try:
-        yield
+        with timed():
+            yield
     except SvertkaError as error:
         text = str(error)
         assert text and "\n" not in text and len(text) < 3000, text
     except allowed:
         pass
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, handler)
-    grown = resident() - before
+    grown = memory("VmHWM") - before
     assert grown < most, f"it took {grown >> 20} MiB"

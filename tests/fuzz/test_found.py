@@ -36,6 +36,11 @@ def test_settings_of_another_type_are_named(name, value):
         Settings.from_dict({**SETTINGS, name: value})
 
 
+def test_settings_without_a_name_are_named():
+    with pytest.raises(DataError, match='differ in "": start'):
+        Settings.from_dict({**SETTINGS, "": None})
+
+
 @pytest.mark.parametrize("content", [b"\x8c", b"[]", b"3", b'{"picture": 3}', b"[" * 100_000, b"{}"])
 def test_a_part_of_predictions_that_is_damaged_is_named(tmp_path, content):
     (tmp_path / "parts").mkdir()

@@ -3,14 +3,16 @@
 import contextlib
 import io
 import json
+import signal
 import sys
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from fuzz import damage
 from fuzz.amount import drawn
-from fuzz.damage import ODD, changed, damaged, fenced, written
+from fuzz.damage import ODD, Whole, changed, damaged, fenced, written
 from hypothesis import given
 from PIL import Image
 from safetensors import safe_open
@@ -126,14 +128,14 @@ def model(place):
     )
     with safe_open(path, framework="pt") as opened:
         header = json.loads(opened.metadata()["svertka"])
-    return path.read_bytes(), load_file(path), header
+    return Whole((path.read_bytes(), load_file(path), header))
 
 
 @drawn(80, 0.1)
 @given(st.data())
 def test_bytes_of_model_files(place, model, data):
     path = place / "damaged.safetensors"
-    path.write_bytes(data.draw(damaged(model[0])))
+    path.write_bytes(data.draw(damaged(model.content[0])))
     with fenced():
         load_model(path)
 
@@ -141,8 +143,8 @@ def test_bytes_of_model_files(place, model, data):
 @drawn(80, 0.1)
 @given(st.data())
 def test_headers_and_tensors_of_model_files_that_lie(place, model, data):
-    path, tensors = place / "lying.safetensors", dict(model[1])
-    header = data.draw(changed(model[2], 3))
+    path, tensors = place / "lying.safetensors", dict(model.content[1])
+    header = data.draw(changed(model.content[2], 3))
     if data.draw(st.booleans()):
         name = data.draw(st.sampled_from(sorted(tensors)))
         shape = data.draw(st.lists(st.integers(0, 9), max_size=5))
@@ -159,7 +161,7 @@ def run(place):
     folder = place / "run"
     given = {"data": "digits", "epochs": 1, "model": "linear", "device": "cpu", "threads": 1, "batch_size": 500}
     train(given, out=folder, workers=0)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return Whole({path.name: path.read_bytes() for path in folder.iterdir()})
 
 
 def unfolded(folder, files):
@@ -173,7 +175,7 @@ def unfolded(folder, files):
 @given(st.data())
 def test_run_folders(place, run, data):
     """What is read when a run is taken up again or reported, not what is trained after that."""
-    files = dict(run)
+    files = dict(run.content)
     name = data.draw(st.sampled_from(("config.json", "metrics.jsonl", "checkpoint", "model.safetensors")))
     if name == "config.json" and data.draw(st.booleans()):
         files[name] = written(data.draw(changed(json.loads(files[name]), 3)))
@@ -209,7 +211,7 @@ def test_states_of_checkpoints(place, data):
 @given(st.data())
 def test_kept_predictions(place, model, data):
     trained_at = place / "whole.safetensors"
-    trained_at.write_bytes(model[0])
+    trained_at.write_bytes(model.content[0])
     folder, picture = place / "answers", place / "one.png"
     picture.write_bytes(PICTURES[0])
     trained = load_model(trained_at)
@@ -258,7 +260,7 @@ def graph(place):
         torch.nn.Linear(32, 3),
     )  # fmt: skip
     export_onnx(network.eval(), torch.zeros(2, 1, *SIZE), path)
-    return path.read_bytes()
+    return Whole(path.read_bytes())
 
 
 @drawn(60, 0.1)
@@ -267,7 +269,7 @@ def test_onnx_files(place, graph, data):
     from svertka.deploy.reading import import_onnx
 
     path = place / "damaged.onnx"
-    path.write_bytes(data.draw(damaged(graph)))
+    path.write_bytes(data.draw(damaged(graph.content)))
     with fenced():
         found = import_onnx(path, data.draw(st.sampled_from((None, (1, *SIZE)))))
         assert isinstance(found.network, torch.nn.Module)
@@ -281,7 +283,7 @@ def test_graphs_of_onnx_that_lie(place, graph, data):
 
     from svertka.deploy.reading import import_onnx
 
-    proto = onnx.ModelProto.FromString(graph)
+    proto = onnx.ModelProto.FromString(graph.content)
     node = data.draw(st.sampled_from(list(proto.graph.node)))
     how = data.draw(st.integers(0, 5))
     if how == 0 and node.attribute:
@@ -355,17 +357,26 @@ def test_schedules_that_were_kept(place, data):
 @drawn(40, 0.05)
 @given(st.data())
 def test_configurations(place, run, data):
-    folder = unfolded(place / "config", run)
-    (folder / "config.json").write_bytes(data.draw(damaged(run["config.json"]) | st.sampled_from(ODD).map(written)))
+    folder = unfolded(place / "config", run.content)
+    content = data.draw(damaged(run.content["config.json"]) | st.sampled_from(ODD).map(written))
+    (folder / "config.json").write_bytes(content)
     with fenced():
         read_config(folder)
 
 
-def test_the_fence_holds():
-    """An error that nobody meant to raise, a sentence of two lines, a flood of memory."""
+def test_the_fence_holds(monkeypatch):
+    """An error that nobody meant to raise, a sentence of two lines, a flood of memory each time, a loop."""
     with pytest.raises(TypeError), fenced():
         raise TypeError("not meant")
     with pytest.raises(AssertionError), fenced():
         raise SvertkaError("one\ntwo")
-    with pytest.raises(AssertionError, match="MiB"), fenced(most=1 << 20):
-        np.ones(1 << 28, np.uint8).sum()
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="MiB"), fenced(most=1 << 20):
+            np.ones(1 << 28, np.uint8).sum()
+    monkeypatch.setattr(damage, "SECONDS", 0.2)
+    with pytest.raises(AssertionError, match="computed"), fenced():
+        while True:
+            pass
+    monkeypatch.setattr(damage, "WAITED", 0.2)
+    with pytest.raises(AssertionError, match="hangs"), fenced():
+        signal.pause()

@@ -82,7 +82,9 @@ faults: setup
 # Strict: a dependency that the service of advisories doesn't answer for is an error, not a pass.
 audit: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt 2> .venv/audit.log \
+	&& tail -n 1 .venv/audit.log || { tail -n 1 .venv/audit.log | cut -c 1-300; echo "make audit: not clean:" \
+	"a package has a known vulnerability, or, if none is listed, the service of advisories gave no answer"; exit 1; }
 
 .venv-bench/ready: pyproject.toml constraints.txt bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -13,6 +13,8 @@ _POINTERS = 10  # so many pixels of a tile keep their addresses in registers
 _AHEAD = 512  # floats of weights, which the hardware's own prefetching doesn't reach across pages
 _PAGES = 8192  # pixels of a plane from which on it has so many pages that finding them costs
 _TILES_MEASURED = 4
+_FROM_L2, _FROM_AFAR = 0.6, 16.0  # half cycles that a line of weights takes: beside the rest, and in its stead
+_BLOCK = 1500.0  # half cycles until a block's weights arrive
 _FAR = 1.1  # so much longer a tile takes whose weights come from the L2
 _TASKS = 8  # so many at least of an image, if there are as many tiles: for several cores, about equal parts
 _FEWEST_TILES = 2  # whose weights a task reads
@@ -28,7 +30,7 @@ def choose_dense(spec: Dense, target: Target, taps: int, pixels: int, alone: int
         pixels: outputs of an image.
         alone: 1 if there is one image and one group, so that the tasks are all from it.
     """
-    return _with_blocks(_best_tiles(spec, target, pixels)[0], spec, target, taps, pixels, alone)
+    return _with_blocks(_best_tiles(spec, target, taps, pixels)[0], spec, target, taps, pixels, alone)
 
 
 def choose_few(spec: Few, target: Target, taps: int, places: int) -> FewSchedule:
@@ -88,34 +90,38 @@ def choose_weight_gradient(spec: WeightGradient, target: Target, taps: int) -> W
 def candidates(spec: Dense, target: Target, taps: int, pixels: int, alone: int = 0) -> list[DenseSchedule]:
     """The schedules worth measuring, the rules' choice first: other register tiles, shorter sums, other tasks."""
     found = []
-    for tile in _best_tiles(spec, target, pixels)[:_TILES_MEASURED]:
-        for share in (1.0, 0.5, 2.0):
-            schedule = _with_blocks(tile, spec, target, taps, pixels, alone, share)
-            found += [replace(schedule, tiles=tiles) for tiles in (schedule.tiles, schedule.tiles // 2)]
+    for tile in _best_tiles(spec, target, taps, pixels)[:_TILES_MEASURED]:
+        for room in (target.l2 // 2, target.l1 * 2 // 3):
+            schedule = _with_blocks(tile, spec, target, taps, pixels, alone, room)
+            found += [replace(schedule, tiles=tiles) for tiles in (schedule.tiles, -(-schedule.tiles // 2))]
     return list(dict.fromkeys(found))
 
 
-def _best_tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:
-    return sorted(_tiles(spec, target, pixels), key=lambda tile: _cost(tile, spec, target, pixels))
+def _best_tiles(spec: Dense, target: Target, taps: int, pixels: int) -> list[tuple[int, int]]:
+    return sorted(_tiles(spec, target, pixels), key=lambda tile: _cost(tile, spec, target, taps, pixels))
 
 
 def _with_blocks(
-    tile: tuple[int, int], spec: Dense, target: Target, taps: int, pixels: int, alone: int, share: float = 1.0
+    tile: tuple[int, int], spec: Dense, target: Target, taps: int, pixels: int, alone: int, room: int = 0
 ) -> DenseSchedule:
-    """The schedule with a register tile; the weights of a part of a sum take that share of what is good for the L1."""
+    """The schedule with a register tile; the weights of a part of a sum take so many bytes, or half of the L2."""
     count, vectors = tile
     width = 4 * vectors * target.lanes  # bytes of weights for one number of x
-    inputs = max(int(share * target.l1) * 2 // 3 // width // 16, 1) * 16
+    inputs = max((room or target.l2 // 2) // width // 16, 1) * 16
     if taps * spec.inputs <= inputs:
         inputs = block_taps = 0
     else:
         block_taps = max(inputs // spec.inputs, 1)
         inputs = 0 if inputs >= spec.inputs else inputs
-    ahead = _AHEAD if inputs or block_taps or count == 1 else 0
+    ahead = _AHEAD if count == 1 or taps * spec.inputs * width > target.l1 * 2 // 3 else 0
+    turns, blocks = -(-pixels // count), -(-spec.outputs // (vectors * target.lanes))
     tiles = 16
     if spec.planes:  # a row of a plane goes to memory in one piece, and large planes have pages of their own
         tiles = 64 if pixels > _PAGES else 32
-    turns, blocks = -(-pixels // count), -(-spec.outputs // (vectors * target.lanes))
+    elif taps * spec.inputs * width * blocks > target.l2 // 2 and not block_taps:
+        # A task reads the weights from beyond the L2: for as many tiles as have their x there.
+        tiles = max(target.l2 // 2 // (4 * count * spec.inputs), tiles)
+        tiles = -(-turns // -(-turns // tiles))
     while alone and tiles > _FEWEST_TILES and -(-turns // tiles) * blocks < _TASKS:
         tiles //= 2
     return DenseSchedule(count, vectors, tiles, 1, block_taps, inputs, ahead)
@@ -131,8 +137,16 @@ def _tiles(spec: Dense, target: Target, pixels: int) -> list[tuple[int, int]]:
     return tiles or [(spec.pooled, 1)]
 
 
-def _cost(tile: tuple[int, int], spec: Dense, target: Target, pixels: int) -> float:
-    """Half cycles for one number of each pixel: two multiply-adds or two loads in each cycle, and the loop."""
+def _cost(tile: tuple[int, int], spec: Dense, target: Target, taps: int, pixels: int) -> float:
+    """Half cycles for one number of each pixel: two multiply-adds or two loads in each cycle, and the loop.
+
+    The first pixels of a block wait for its weights, which come from afar; the next ones find them in the L1, or in the
+    L2 if they are too many.
+    """
     count, vectors = tile
-    turns = -(-pixels // count) * -(-spec.outputs // (vectors * target.lanes))
-    return turns * (max(count * vectors, count + vectors, _IN_FLIGHT) + 0.35 * count + 0.1 * vectors + 1.5)
+    lines = vectors * target.lanes / 16  # of weights, for one number of x
+    in_l1 = 64 * taps * spec.inputs * lines / target.l1
+    step = max(count * vectors, count + vectors, _IN_FLIGHT)
+    turn = step + 0.35 * count + 0.1 * vectors + 1.5 + _FROM_L2 * lines * min(max(2 * in_l1 - 1, 0), 1)
+    first = max(_FROM_AFAR * lines - step, 0) + _BLOCK / max(taps * spec.inputs, 1)
+    return -(-spec.outputs // (vectors * target.lanes)) * (-(-pixels // count) * turn + first)

@@ -9,7 +9,7 @@ from svertka.engine.precision import precision
 from svertka.kernels.dense import Dense
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.schedule import candidates, choose_dense
-from svertka.kernels.target import host
+from svertka.kernels.target import TARGETS, host
 from svertka.kernels.winograd import Winograd, WinogradSchedule
 from svertka.kernels.winograd_schedule import Direct, candidates_winograd, choose_winograd
 
@@ -33,6 +33,18 @@ def test_what_measurement_found_is_kept_and_used(kept):
     assert len(json.loads(kept.read_text())) == 1
     result = layer.eval()(torch.ones(1, 8, 6, 6))
     torch.testing.assert_close(result, torch.nn.functional.conv2d(torch.ones(1, 8, 6, 6), layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("name", ("avx512", "avx2", "generic"))
+@pytest.mark.parametrize("pixels", (1, 49, 3136))
+@pytest.mark.parametrize(("inputs", "taps"), ((1, 0), (3, 1), (256, 1), (512, 9), (20_000, 1)))
+def test_what_is_measured_can_be_computed(inputs, taps, pixels, name):
+    question = Dense(inputs, 70), TARGETS[name], taps, pixels, 1
+    schedules = candidates(*question)
+    assert schedules[0] == choose_dense(*question)
+    for schedule in schedules:
+        assert schedule.tiles >= 1
+        assert schedule.pixels * schedule.vectors + schedule.vectors < TARGETS[name].registers
 
 
 def test_only_schedules_of_the_rules_are_taken(kept):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine import winograd
+from svertka.engine import winograd, winograd_gradient
 from svertka.engine.dense import MOST, Part, Runner, phases, prepare_convolution
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import channels_last, run_tables, scratch_floats, tables, with_channels_last
@@ -107,6 +107,9 @@ def prepare_weight_gradient(operation: spec.Convolution, x: Tensor, weight: Tens
     """
     if max(x[0].numel(), dy[0].numel()) >= MOST:
         return "an image has more numbers than a table can count"
+    runner = winograd_gradient.prepare_weight_gradient(operation, x, weight, dy, bias)
+    if not isinstance(runner, str):
+        return runner
     sources = geometry.sources(operation.windows, x.shape[2:])
     sources = sources.reshape(-1, sources.shape[-1])
     return WeightGradientRunner(operation, sources, x, weight, dy, bias)

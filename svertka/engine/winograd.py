@@ -26,7 +26,7 @@ from svertka.kernels.winograd_schedule import Direct
 from svertka.window import OUTSIDE, Window
 
 FEWEST = 32  # channels on each side: with fewer, F(2×2) may err a little more than the direct sum
-_TAPS = (3, 5, 7)  # on an axis, or 1
+TAPS = (3, 5, 7)  # on an axis, or 1
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Runner:
         )
         across, y_across = size[1], shape[-1]
         self.tables = (
-            _table(rows, across * x.shape[1]),
-            _table(columns, x.shape[1]),
-            _table(_pooled(y_rows, kernel.pool[0], shape[-2] if operation.ndim > 1 else 1), y_across * shape[1]),
-            _table(_pooled(y_columns, kernel.pool[1], y_across), shape[1]),
+            table(rows, across * x.shape[1]),
+            table(columns, x.shape[1]),
+            table(_pooled(y_rows, kernel.pool[0], shape[-2] if operation.ndim > 1 else 1), y_across * shape[1]),
+            table(_pooled(y_columns, kernel.pool[1], y_across), shape[1]),
         )
         image_tiles = len(rows) * len(columns)
         tiles = x.shape[0] * image_tiles
@@ -196,7 +196,7 @@ def _pooled(outputs: Any, size: int, count: int) -> Any:
     return np.where(windows < count, windows, OUTSIDE)
 
 
-def _table(places: Any, step: int) -> Tensor:
+def table(places: Any, step: int) -> Tensor:
     return torch.from_numpy(np.where(places == OUTSIDE, OUTSIDE, places * step).astype(np.int32))
 
 
@@ -206,7 +206,7 @@ def suits(operation: spec.ConvolutionBlock, weight: Tensor) -> bool:
     return (
         1 <= operation.ndim <= 2
         and bool(sizes)
-        and sizes <= set(_TAPS)
+        and sizes <= set(TAPS)
         and all(window.stride == 1 for window in operation.windows)
         and min(weight.shape[1], weight.shape[0] // operation.groups) >= FEWEST
     )

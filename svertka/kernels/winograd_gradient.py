@@ -4,8 +4,8 @@
 
 It is the adjoint of `winograd` in the weights, with the same tiles, tables and points: X is a tile's input, n_y × n_x
 places, dY the m_y × m_x gradients of its outputs, n = m + r − 1. For each of the n_y · n_x points the sum over tiles
-is a matrix product [inputs × tiles] · [tiles × outputs], with m_y · m_x · r_y · r_x / (n_y · n_x) times fewer multiply-adds
-than the direct sum (Lavin & Gray 2016, F(3×3, 4×4) in their words).
+is a matrix product [inputs × tiles] · [tiles × outputs], with m_y · m_x · r_y · r_x / (n_y · n_x) times fewer
+multiply-adds than the direct sum (Lavin & Gray 2016, F(3×3, 4×4) in their words).
 
 A task takes some of the tiles, for a part of the inputs and a part of the outputs. A set of tiles at a time is
 transformed, [point][tile][channel], and multiplied into the task's sums, [point][block of outputs][input][width]; both

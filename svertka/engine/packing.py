@@ -86,6 +86,7 @@ class WeightOrder:
         self.tables = torch.from_numpy(line[rows].astype(np.int32)), torch.from_numpy(rows.astype(np.int32))
         self.addresses = tuple(address(table) for table in self.tables)
         self._step = int(places[0, 1, 0, 0] - places[0, 0, 0, 0]) if self.count and places.shape[1] > 1 else 1
+        self._turned = self._step != 1 and bool((line[rows] == np.arange(self.count)).all())
         parts = max(1, min(-(-_PACKED_TASKS // (packing.groups * packing.blocks)), self.count // _LEAST))
         part = -(-self.count // parts)
         self._tasks = packing.groups * packing.blocks * parts
@@ -101,7 +102,7 @@ class WeightOrder:
         self.pack = Launch(PACK, self._spec(False), None, self._tasks, **self._numbers)
 
     def _spec(self, bias: bool) -> Weights:
-        return Weights(self._step == 1, self.packing.width // host().lanes, bias)
+        return Weights(self._step == 1, self.packing.width // host().lanes, bias, self._turned)
 
     def unpacking(self, splits: int, bias: bool) -> Launch:
         """The launch that adds up so many packed gradients, each of `room(bias)` numbers, to one of the weight."""

@@ -6,6 +6,9 @@
 l runs over the channels that lie in a vector (the outputs of a convolution, or the inputs of its gradient), k over
 taps and the other channels. Two tables tell where in the weight each k stands, and which k: they are sorted by the
 first, so that the weight is walked from its begin to its end. The s parts are added up in order, whoever computed them.
+
+Where source[k] = k in that order, and the vector's channels are far apart, blocks of lanes × lanes numbers are turned
+in registers: each line of the cache is read or written as a whole, and not once for each of its numbers.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from llvmlite import ir
 from svertka.kernels.emit import I32, I64, POINTER, Arguments, Emitter, Value
 from svertka.kernels.family import Family
 from svertka.kernels.lines import first_lanes, load_first, store_first
+from svertka.kernels.transpose import transposed
 
 NUMBERS = ("blocks", "lines", "step", "group_step", "count", "part", "parts")
 
@@ -30,11 +34,13 @@ class Weights:
         neighbours: the vector's channels are neighbours in the weight.
         vectors: to a block.
         bias: there is one number more for each channel, after all k.
+        turned: each channel's numbers are neighbours, in the tables' order.
     """
 
     neighbours: bool
     vectors: int
     bias: bool = False
+    turned: bool = False
 
 
 class _Mover:
@@ -51,15 +57,35 @@ class _Mover:
         self.w = e.at(a.w, e.add(e.mul(self.group, a.group_step), e.mul(e.mul(self.block, self.width), a.step)))
         self.left = e.sub(a.lines, e.mul(self.block, self.width))
 
-    def each(self, body: Any) -> None:
-        """body(place in the weight, number of the vector's row) for the task's k."""
+    def each(self, body: Any, block: Any) -> None:
+        """body(place in the weight, number of the vector's row) for the task's k.
+
+        Where the weight is turned, block(place, where the rows begin) for as many as a vector has lanes.
+        """
         e, a = self.e, self.a
 
-        def one(index: Value) -> None:
-            source, k = (e.b.sext(e.load(table, index, I32), I64) for table in (a.sources, a.rows))
-            body(e.at(self.w, source), k)
+        def row(index: Value) -> Value:
+            return e.b.sext(e.load(a.rows, index, I32), I64)
 
-        e.loop(self.first, self.last, one)
+        def one(index: Value) -> None:
+            body(e.at(self.w, e.b.sext(e.load(a.sources, index, I32), I64)), row(index))
+
+        first = self.first
+        if self.spec.turned:
+            first = e.sub(self.last, e.divmod(e.sub(self.last, self.first), e.lanes)[1])
+
+            def several(index: Value) -> None:
+                block(e.at(self.w, index), [e.mul(row(e.add(index, i)), self.width) for i in range(e.lanes)])
+
+            e.loop(self.first, first, several, step=e.lanes)
+        e.loop(first, self.last, one)
+
+    def each_channel(self, place: Value, v: Value, body: Any) -> None:
+        """body(place of its first number, lane) for the channels that there are of vector v."""
+        e, a = self.e, self.a
+        here = e.at(place, e.mul(a.step, e.mul(v, e.lanes)))
+        count = e.min(e.sub(self.left, e.mul(v, e.lanes)), e.lanes)
+        e.loop(0, count, lambda lane: body(e.at(here, e.mul(lane, a.step)), lane))
 
 
 def _pack(spec: Weights, _: Any, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
@@ -73,7 +99,21 @@ def _pack(spec: Weights, _: Any, e: Emitter, slots: Value, task: Value, _worker:
             value = load_first(e, here, 0, left) if spec.neighbours else _gather(e, here, m.a.step, left)
             e.store_vector(value, packed, e.add(e.mul(k, m.width), v * e.lanes))
 
-    m.each(one)
+    lines = e.array(e.lanes * e.lanes) if spec.turned else None
+
+    def block(source: Value, rows: list[Value]) -> None:
+        def vector(v: Value) -> None:
+            e.loop(0, e.lanes, lambda i: e.store_vector(e.splat(0.0), lines, e.mul(i, e.lanes)))
+            m.each_channel(
+                source, v, lambda here, lane: e.store_vector(e.load_vector(here), lines, e.mul(lane, e.lanes))
+            )
+            values = transposed(e, [e.load_vector(lines, i * e.lanes) for i in range(e.lanes)])
+            for row, value in zip(rows, values, strict=True):
+                e.store_vector(value, packed, e.add(row, e.mul(v, e.lanes)))
+
+        e.loop(0, spec.vectors, vector)
+
+    m.each(one, block)
 
 
 def _gather(e: Emitter, pointer: Value, step: Value, count: Value) -> Value:
@@ -116,7 +156,24 @@ def _unpack(spec: Weights, _: Any, e: Emitter, slots: Value, task: Value, _worke
             else:
                 _scatter(e, total(k, v), here, a.step, left)
 
-    m.each(one)
+    lines = e.array(e.lanes * e.lanes) if spec.turned else None
+
+    def block(target: Value, rows: list[Value]) -> None:
+        def vector(v: Value) -> None:
+            here = e.at(packed, e.mul(v, e.lanes))
+
+            def add(split: Value, *sums: Value) -> list[Value]:
+                part = e.at(here, e.mul(split, a.split_step))
+                return [e.b.fadd(value, e.load_vector(part, row)) for value, row in zip(sums, rows, strict=True)]
+
+            values = e.loop(1, a.splits, add, [e.load_vector(here, row) for row in rows])
+            for i, value in enumerate(transposed(e, values)):
+                e.store_vector(value, lines, i * e.lanes)
+            m.each_channel(target, v, lambda to, lane: e.store_vector(e.load_vector(lines, e.mul(lane, e.lanes)), to))
+
+        e.loop(0, spec.vectors, vector)
+
+    m.each(one, block)
     if spec.bias:
         target = e.at(a.bias, e.add(e.mul(m.group, a.lines), e.mul(m.block, m.width)))
 

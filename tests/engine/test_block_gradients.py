@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from svertka import blocks, functional, nn, portable, spec
 from svertka.engine import block_gradients, dense_gradients, layout, packing
 from svertka.engine.dispatch import using
+from svertka.engine.precision import precision
 from svertka.engine.report import report
 from svertka.errors import GeometryError
 
@@ -42,7 +43,7 @@ def by_kernels(operation, tensors, dy, wanted=(True, True, True)):
         tensor.clone(memory_format=torch.preserve_format).requires_grad_(want)
         for tensor, want in zip(tensors, wanted, strict=True)
     ]
-    with using("kernels"):
+    with using("kernels"), precision("strict"):  # whose tiles of Winograd's algorithm don't round whole numbers, either
         y = functional.run(operation, *leaves)
         y.backward(dy)
     return [y.detach(), *(leaf.grad for leaf in leaves)]

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from svertka.inspect.attribution import (
         Attribution,
         Sanity,
+        attributions,
         grad_cam,
         integrated_gradients,
         occlusion,
+        occlusions,
         randomised,
         sanity,
     )
@@ -35,7 +37,17 @@ if TYPE_CHECKING:
     from svertka.inspect.weights import Filters, Templates, filters, filters_of, templates
 
 _ROOMS = {
-    "attribution": ("Attribution", "Sanity", "grad_cam", "integrated_gradients", "occlusion", "randomised", "sanity"),
+    "attribution": (
+        "Attribution",
+        "Sanity",
+        "attributions",
+        "grad_cam",
+        "integrated_gradients",
+        "occlusion",
+        "occlusions",
+        "randomised",
+        "sanity",
+    ),
     "motivation": ("Equivariance", "Sharing", "ShiftAccuracy", "accuracy_by_shift", "equivariance", "sharing"),
     "excitement": ("Excitement", "exciting"),
     "maps": ("FeatureMaps", "LayerMaps", "feature_maps"),
@@ -47,9 +59,9 @@ _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Attribution", "Equivariance", "Excitement", "FeatureMaps", "Filters", "Layer", "LayerMaps", "Sanity", "Sharing",
-    "ShiftAccuracy", "Synthesised", "Templates", "Unit", "accuracy_by_shift", "draw", "equivariance", "exciting",
-    "feature_maps", "filters", "filters_of", "grad_cam", "integrated_gradients", "layers", "occlusion", "randomised",
-    "sanity", "sharing", "statistics", "synthesise", "templates",
+    "ShiftAccuracy", "Synthesised", "Templates", "Unit", "accuracy_by_shift", "attributions", "draw", "equivariance",
+    "exciting", "feature_maps", "filters", "filters_of", "grad_cam", "integrated_gradients", "layers", "occlusion",
+    "occlusions", "randomised", "sanity", "sharing", "statistics", "synthesise", "templates",
 ]  # fmt: skip
 
 

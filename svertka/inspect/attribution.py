@@ -8,7 +8,7 @@ Grad-CAM              ReLU(Σ mean gradient of the score · map), over the last 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,23 +86,34 @@ def occlusion(model: nn.Module, picture: Tensor, target: int, side: int | None =
         target: the class.
         side: of the square; a fifth of the picture's shorter one if None. It moves by a third of that.
     """
+    return occlusions(model, picture, [target], side)[0]
+
+
+def occlusions(
+    model: nn.Module, picture: Tensor, targets: Sequence[int], side: int | None = None
+) -> tuple[Attribution, ...]:
+    """`occlusion` for several classes: the network runs as often as for one."""
     captum = need("captum.attr", "occlusion")
-    own = _scorer(model, picture, target)
+    own = _scorer(model, picture, *targets)
+    answers = _Replayed(lambda x: own(x).log_softmax(1))
     height, width = picture.shape[1:]
     side = side or max(1, round(min(height, width) / 5))
     side, step = min(side, height, width), max(1, side // 3)
-    blank = _blank(picture)
-    with _quiet(), torch.no_grad():
-        found = captum.Occlusion(lambda x: own(x).log_softmax(1)).attribute(
-            picture[None],
-            sliding_window_shapes=(len(picture), side, side),
-            strides=(len(picture), step, step),
-            baselines=blank,
-            target=target,
-            perturbations_per_eval=_AT_ONCE,
-        )
-        score = float(own(picture[None]).log_softmax(1)[0, target])
-    return Attribution("occlusion", target, _flat(found[0].mean(0)), score)
+    blank, told = _blank(picture), []
+    for target in targets:
+        answers.again()
+        with _quiet(), torch.no_grad():
+            found = captum.Occlusion(answers).attribute(
+                picture[None],
+                sliding_window_shapes=(len(picture), side, side),
+                strides=(len(picture), step, step),
+                baselines=blank,
+                target=target,
+                perturbations_per_eval=_AT_ONCE,
+            )
+        score = float(answers.given[0][0, target])  # the first that captum asks about is the picture as it is
+        told.append(Attribution("occlusion", target, _flat(found[0].mean(0)), score))
+    return tuple(told)
 
 
 def integrated_gradients(model: nn.Module, picture: Tensor, target: int, steps: int = _STEPS) -> Attribution:
@@ -160,8 +171,22 @@ METHODS: dict[str, Callable[[nn.Module, Tensor, int], Attribution]] = {
 }
 
 
+def attributions(method: str, model: nn.Module, picture: Tensor, targets: Sequence[int]) -> tuple[Attribution, ...]:
+    """What speaks for each of several classes, by a method of METHODS."""
+    if method == "occlusion":
+        return occlusions(model, picture, targets)
+    return tuple(METHODS[method](model, picture, target) for target in targets)
+
+
 def sanity(
-    model: nn.Module, picture: Tensor, target: int, method: str = "occlusion", *, draws: int = 3, seed: int = 0
+    model: nn.Module,
+    picture: Tensor,
+    target: int,
+    method: str = "occlusion",
+    *,
+    draws: int = 3,
+    seed: int = 0,
+    trained: Attribution | None = None,
 ) -> Sanity:
     """Whether the map changes when all weights are exchanged for random ones: it must, if it shows what was learnt.
 
@@ -170,10 +195,11 @@ def sanity(
         method: a key of METHODS.
         draws: how many random networks.
         seed: decides their weights.
+        trained: the trained network's map, if it is there already.
     """
     ask = METHODS[method]
-    trained = ask(model, picture, target).map
-    found = [_rank_correlation(trained, ask(randomised(model, seed + i), picture, target).map) for i in range(draws)]
+    ours = (trained or ask(model, picture, target)).map
+    found = [_rank_correlation(ours, ask(randomised(model, seed + i), picture, target).map) for i in range(draws)]
     return Sanity(method, tuple(found))
 
 
@@ -189,16 +215,38 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return own
 
 
-def _scorer(model: nn.Module, picture: Tensor, target: int) -> nn.Module:
-    """The model in private; GeometryError if it gives no score for the class."""
+def _scorer(model: nn.Module, picture: Tensor, *targets: int) -> nn.Module:
+    """The model in private; GeometryError if it gives no score for one of the classes."""
     own = private(model)
     with torch.no_grad():
         scores = own(picture[None])
     if not isinstance(scores, Tensor) or scores.ndim != 2:
         raise GeometryError("the model gives no scores [N, classes], so there is no decision to explain")
-    if not 0 <= target < scores.shape[1]:
-        raise GeometryError(f"the model has the classes 0 to {scores.shape[1] - 1}, not {target}: choose one of them")
+    if outside := [target for target in targets if not 0 <= target < scores.shape[1]]:
+        raise GeometryError(
+            f"the model has the classes 0 to {scores.shape[1] - 1}, not {outside[0]}: choose one of them"
+        )
     return own
+
+
+class _Replayed:
+    """Answers a second series of the same questions with what it gave to the first.
+
+    captum covers the same squares in the same order whatever the class, and asks for one class at a time.
+    """
+
+    def __init__(self, ask: Callable[[Tensor], Tensor]) -> None:
+        self.ask, self.given, self.at = ask, list[Tensor](), 0
+
+    def again(self) -> None:
+        """The series begins anew."""
+        self.at = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.at == len(self.given):
+            self.given.append(self.ask(x))
+        self.at += 1
+        return self.given[self.at - 1]
 
 
 def _blank(picture: Tensor) -> Tensor:

@@ -17,16 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from svertka.errors import SvertkaError
+from svertka.lab.answers import answers
 from svertka.vision.metrics import Evaluation
 from svertka.vision.run import Interrupted, Training, Watcher, train
 
-MOST_CLASSES = 40
-"""Of more, a page shows the pairs that are confused most and no matrix."""
-
-_PAIRS = 12
 _PAUSE = 0.1  # seconds between two words about steps
 
 
@@ -74,25 +69,6 @@ class Telling(Watcher):
         tell("epoch", record=dict(record))
         if evaluation is not None:
             tell("answers", **answers(evaluation, "validation", record["epoch"]))
-
-
-def answers(evaluation: Evaluation, split: str, epoch: int) -> dict[str, Any]:
-    """What a page shows of an evaluation."""
-    wrong = evaluation.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
-    cells = [divmod(int(cell), len(wrong)) for cell in order if wrong.flat[cell]]
-    return {
-        "split": split,
-        "epoch": epoch,
-        "count": evaluation.count,
-        "correct": evaluation.correct,
-        "accuracy": evaluation.accuracy,
-        "loss": evaluation.loss,
-        "classes": list(evaluation.classes),
-        "matrix": evaluation.confusion.tolist() if len(evaluation.classes) <= MOST_CLASSES else [],
-        "pairs": [[true, answer, int(wrong[true, answer])] for true, answer in cells],
-    }
 
 
 def _end_with_input() -> None:

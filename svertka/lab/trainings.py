@@ -20,11 +20,12 @@ from typing import Any, Literal
 
 from svertka.errors import SvertkaError
 from svertka.files import read_json
+from svertka.lab.answers import answers
 from svertka.lab.api import LabError
 from svertka.lab.datafolder import DataFolder
 from svertka.models import MODELS
 from svertka.vision.modelfile import MODEL_FILE
-from svertka.vision.runfolder import CONFIG_FILE, METRICS_FILE
+from svertka.vision.runfolder import CONFIG_FILE, METRICS_FILE, read_evaluation, read_metrics
 
 Phase = Literal["none", "starting", "running", "stopping", "stopped", "finished", "failed"]
 
@@ -223,6 +224,25 @@ class Trainings:
                 return kept
         raise LabError("no-run", f"there is no run {name!r} in {self.runs}")
 
+    def told(self, name: str) -> Followed:
+        """All that is known of the run of that name: of the one in hand as it stands, of others what is in its folder.
+
+        Raises:
+            LabError: "no-run".
+            DataError: if a file in the folder is damaged.
+        """
+        with self._lock:
+            if self._followed is not None and self._followed.name == name:
+                return self._followed
+            run = self.run(name)
+            names = {path: known for known, path in self.data.sets().items()}
+            data = names.get(run.data) or Path(run.data).name
+            found = Followed(name, run.model, data, run.epochs, "finished" if run.finished else "stopped")
+            found.history, evaluated = run.history, read_evaluation(run.folder)
+            if evaluated is not None:
+                found.answers = answers(*evaluated)
+            return found
+
     def kept(self) -> list[Kept]:
         """The run folders that there are, the newest first; what can't be read as one is left out."""
         if not self.runs.is_dir():
@@ -295,8 +315,7 @@ def _kept(folder: Path) -> Kept | None:
         settings = read_json(folder / CONFIG_FILE)["settings"]
         model, data, epochs = settings["model"], settings["data"], settings["epochs"]
         metrics = folder / METRICS_FILE
-        lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-        history = [json.loads(line) for line in lines]
+        history = read_metrics(metrics) if metrics.exists() else []
     except (SvertkaError, OSError, ValueError, KeyError, TypeError):
         return None
     if model not in MODELS or not isinstance(data, str) or not isinstance(epochs, int):

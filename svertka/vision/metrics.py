@@ -1,5 +1,7 @@
 """What a classifier got right and wrong, from its confusion matrix: numbers only, drawn by `svertka.vision.tables`."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +87,15 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "skipped": dict(self.skipped),
         }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Evaluation:
+        """What `to_dict` gave, without the mistakes; KeyError, TypeError or ValueError if it is anything else."""
+        classes = tuple(map(str, told["classes"]))
+        confusion = np.array(told["confusion"], dtype=np.int64)
+        if confusion.shape != (len(classes), len(classes)):
+            raise ValueError
+        return cls(classes, confusion, float(told["loss"]), skipped=dict(told["skipped"]))
 
 
 def confusion_matrix(true: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> npt.NDArray[np.int64]:

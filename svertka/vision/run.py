@@ -34,12 +34,20 @@ from svertka.vision.metrics import Evaluation
 from svertka.vision.modelfile import MODEL_FILE, build_model, is_code, load_model, save_model
 from svertka.vision.pictures import Preprocessing
 from svertka.vision.prediction import evaluate
-from svertka.vision.runfolder import check_folder, make_folder, read_config, versions, write_config, write_metrics
+from svertka.vision.runfolder import (
+    check_folder,
+    make_folder,
+    read_config,
+    versions,
+    write_config,
+    write_evaluation,
+    write_metrics,
+)
 from svertka.vision.settings import Settings, code_digest, fingerprint, refuse_changes, refuse_other_data, settings_for
 from svertka.vision.syncnorm import synchronise_norms
 from svertka.vision.tables import TrainingProgress, show_start
 from svertka.vision.team import Team
-from svertka.vision.training import make_criterion, make_optimizer, step_learning_rate, train_epoch
+from svertka.vision.training import make_criterion, make_optimizer, step_learning_rate, train_epoch, using_threads
 
 
 class Interrupted(SvertkaError):  # noqa: N818 - the user asked for it
@@ -132,13 +140,15 @@ def train(
     if not team.alone:
         console.print(f"team    {team.size} processes, each with its share of a batch", soft_wrap=True)
     threads = settings.threads if team.alone else min(settings.threads, team.cores)
-    with torch.random.fork_rng(devices=[]), _threads(threads):
+    with torch.random.fork_rng(devices=[]), using_threads(threads):
         training = Training(
             folder, settings, config, dataset, state, model, workers, save_every, console, team, watcher or Watcher()
         )
         training.run()
         evaluation, split = training.final_evaluation()
     kept = state.kept_epoch(settings.early_stopping)
+    if team.leads and evaluation is not None:
+        write_evaluation(folder, evaluation, split, kept)
     return Outcome(folder, settings, kept, False, evaluation, split, state.skipped)
 
 
@@ -337,16 +347,6 @@ def _load_data(wanted: Mapping[str, Any], team: Team) -> Dataset:
     if fingerprint(dataset) != told[1]:
         raise DataError(f"process {team.rank} finds other pictures in {data} than process 0: give all the same")
     return dataset
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

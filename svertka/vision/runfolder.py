@@ -3,6 +3,7 @@
 model.safetensors   the trained model, enough to predict: of the last epoch, or with early stopping of the best one
 config.json         the settings, the fingerprint of the data, the versions
 metrics.jsonl       a line for each finished epoch
+evaluation.json     what the trained model takes for what, on the test or else the validation pictures
 checkpoint          where training stands
 report.html         what was learnt, made at the end
 """
@@ -20,13 +21,22 @@ from svertka.errors import DataError
 from svertka.files import read_json, remove_parts, write_json, write_text
 from svertka.vision.checkpoint import CHECKPOINT_FILE, are_records
 from svertka.vision.datasets import Dataset
+from svertka.vision.metrics import Evaluation
 from svertka.vision.modelfile import MODEL_FILE
 from svertka.vision.settings import Settings, code_digest, fingerprint
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
+EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
-_FILES = (CHECKPOINT_FILE, CONFIG_FILE, MODEL_FILE, METRICS_FILE, REPORT_FILE)  # the checkpoint is the first to go
+_FILES = (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    MODEL_FILE,
+    METRICS_FILE,
+    EVALUATION_FILE,
+    REPORT_FILE,
+)  # the checkpoint is the first to go
 
 
 def check_folder(out: Path | None, resume: bool, overwrite: bool) -> None:
@@ -101,6 +111,26 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not are_records(history):
         raise DataError(f"{path} holds a line that is no record of an epoch: remove it, and the report goes without it")
     return history
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, split: str, epoch: int) -> None:
+    """Write how the model of `epoch` did on the pictures of `split`, "test" or "validation"."""
+    write_json(folder / EVALUATION_FILE, {"split": split, "epoch": epoch, **evaluation.to_dict()})
+
+
+def read_evaluation(folder: Path) -> tuple[Evaluation, str, int] | None:
+    """(evaluation, split, epoch) that were written; None if none were, DataError if they are damaged."""
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        return None
+    told = read_json(path)
+    try:
+        evaluation, split, epoch = Evaluation.from_dict(told), told["split"], int(told["epoch"])
+        if split not in ("test", "validation"):
+            raise ValueError
+        return evaluation, split, epoch
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: remove it, and the run is shown without its confusion matrix") from error
 
 
 def _fresh_folder(settings: Settings) -> Path:

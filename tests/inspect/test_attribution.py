@@ -1,5 +1,7 @@
 """The maps show what the decision rests on: the object, where it was pasted; and they pass or fail the sanity check."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,22 @@ def test_occlusion_finds_the_object_where_it_was_pasted() -> None:
     assert hits / len(x) >= 0.9
     chance = (OBJECT / x.shape[-1]) ** 2
     assert chance < 0.2, "a blind guess must not pass"
+
+
+def test_several_classes_cost_one_run_and_give_the_same() -> None:
+    x = PREPROCESSING.normalise(pasted(1, 4)[0])[0]
+    model, asked = copy.deepcopy(trained()), []
+    model.register_forward_hook(lambda *_: asked.append(1))
+    one = [inspect.occlusion(model, x, target) for target in (2, 0, 2)]
+    alone, before = len(asked) // 3, len(asked)
+    several = inspect.attributions("occlusion", model, x, (2, 0, 2))
+    assert len(asked) - before == alone
+    for ours, theirs in zip(several, one, strict=True):
+        np.testing.assert_array_equal(ours.map, theirs.map)
+        assert (ours.target, ours.score) == (theirs.target, theirs.score)
+    assert not np.array_equal(several[0].map, several[1].map)
+    for method in ("integrated gradients", "Grad-CAM"):
+        assert [found.target for found in inspect.attributions(method, model, x, (1, 2))] == [1, 2]
 
 
 def test_occlusion_is_the_fall_of_the_log_probability() -> None:

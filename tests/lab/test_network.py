@@ -118,12 +118,41 @@ def _squeezed(trained: TrainedModel) -> Any:
 
 def test_the_maps_are_bounded(known: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MAX_VALUES", 9 * 300)
+    monkeypatch.setattr(room, "_A_ROW", 1)
     told = room.look(room.PictureOptions(model="small"), lambda: None, png(PIXELS), known)
     first = told.maps[0]
     assert len(first.channels) == 2  # of 4, 144 numbers each
     values = inspect.feature_maps(known.get("small").model, picture(known.get("small")))["features.0.conv"].values
     strongest = np.argsort(-np.abs(values).reshape(4, -1).max(axis=1))[:2]
     assert first.channels == sorted(strongest.tolist())
+
+
+def test_a_row_of_maps_is_told_in_any_case(known: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "MAX_VALUES", 1)
+    told = room.look(room.PictureOptions(model="small"), lambda: None, png(PIXELS), known)
+    assert [len(maps.channels) for maps in told.maps] == [4, 4, 4, 6, 6, 6, 6, 6, 3]
+    monkeypatch.setattr(room, "_IN_A_ROW", 2 * 144)
+    told = room.look(room.PictureOptions(model="small"), lambda: None, png(PIXELS), known)
+    assert [len(maps.channels) for maps in told.maps[:3]] == [2, 2, 4]
+
+
+@pytest.mark.parametrize("layer", ["features.0.conv", "features.1.pool", "dense.1"])
+def test_all_maps_of_a_layer_come_in_parts(
+    client: TestClient, known: Networks, monkeypatch: pytest.MonkeyPatch, layer: str
+) -> None:
+    monkeypatch.setattr(room, "MAX_VALUES", 3 * 144)
+    expected = inspect.feature_maps(known.get("small").model, picture(known.get("small")))[layer].values
+    first, parts = 0, []
+    while first < len(expected):
+        told = sent(client, "maps", model="small", layer=layer, first=first)
+        assert told["channels"] == list(range(first, first + len(told["channels"])))
+        assert len(told["channels"]) * told["rows"] * told["columns"] <= 3 * 144
+        parts.append(floats(told["values"]))
+        first += len(told["channels"])
+    np.testing.assert_array_equal(np.concatenate(parts), expected.ravel())
+    options = {"model": "small", "layer": layer, "first": len(expected)}
+    refused = client.post("/api/network/maps", params=options, content=png(PIXELS), headers=RAW)
+    assert refused.status_code == 422 and "channels" in refused.json()["message"]
 
 
 @pytest.mark.parametrize("name", ["small", "linear", "mobile", "res"])

@@ -92,6 +92,27 @@ def test_a_training_is_what_svertka_train_does(ask: Ask, trainings: Trainings, t
     assert ask("open", run=run)["network"] == run
 
 
+def test_an_earlier_run_is_told_as_it_was(ask: Ask, trainings: Trainings) -> None:
+    run = ask("start", model="linear", epochs=2)["run"]
+    before = waited(ask, lambda state: state["phase"] == "finished")
+    assert ask("look", run=run) == before
+    later = TestClient(
+        create_app(Door(requests=1e6), trainings=Trainings(runs=trainings.runs)), base_url="http://127.0.0.1:8765"
+    )
+    assert later.post("/api/training/state", json={}).json()["phase"] == "none"
+    told = later.post("/api/training/look", json={"run": run}).json()
+    same = ("phase", "run", "model", "data", "epochs", "history", "answers")
+    assert {name: told[name] for name in same} == {name: before[name] for name in same}
+    assert told["answers"]["matrix"] and told["answers"]["split"] == "test"
+    (trainings.runs / run / "evaluation.json").write_text('{"split": "test"}')
+    refused = later.post("/api/training/look", json={"run": run})
+    assert refused.status_code == 422 and "evaluation.json is damaged" in refused.json()["message"]
+    (trainings.runs / run / "evaluation.json").unlink()
+    told = later.post("/api/training/look", json={"run": run}).json()
+    assert (told["answers"], len(told["history"])) == (None, 2)
+    assert later.post("/api/training/look", json={"run": "../secret"}).json()["kind"] == "no-run"
+
+
 def test_stopped_and_resumed_it_is_the_same_run(ask: Ask, trainings: Trainings, tmp_path: Path) -> None:
     run = ask("start", model="lenet", epochs=5)["run"]
     waited(ask, lambda state: state["history"])

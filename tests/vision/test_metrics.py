@@ -49,3 +49,5 @@ def test_json_holds_everything_and_is_json() -> None:
     assert values["accuracy"] == evaluation.accuracy
     assert set(values["per_class"]["a"]) == {"precision", "recall", "f1", "support"}
     assert sum(map(sum, values["confusion"])) == 400
+    again = Evaluation.from_dict(values)
+    assert again.to_dict() == evaluation.to_dict() and again.per_class == evaluation.per_class

@@ -20,6 +20,7 @@ from svertka.vision import run
 from svertka.vision.checkpoint import read_state
 from svertka.vision.datasets import load
 from svertka.vision.run import train
+from svertka.vision.runfolder import read_evaluation
 from svertka.vision.settings import Settings, settings_for
 from svertka.vision.training import TrainingError, learning_rate, make_criterion, make_optimizer, seed_chance
 
@@ -127,12 +128,28 @@ def test_it_learns_and_keeps_everything(tmp_path: Path) -> None:
     assert outcome.evaluation is not None and outcome.split == "test"
     assert outcome.evaluation.accuracy > 0.9 and outcome.evaluation.count == 355
     assert sorted(path.name for path in outcome.folder.iterdir()) == [
-        "checkpoint", "config.json", "metrics.jsonl", "model.safetensors",
+        "checkpoint", "config.json", "evaluation.json", "metrics.jsonl", "model.safetensors",
     ]  # fmt: skip
+    kept = read_evaluation(outcome.folder)
+    assert kept is not None and kept[1:] == ("test", outcome.epoch)
+    assert kept[0].to_dict() == outcome.evaluation.to_dict()
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, 9))
     assert records[-1]["train_loss"] < records[0]["train_loss"] / 3
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["[]", "{", "{}", '{"split": "mine", "epoch": 1, "classes": ["a"], "confusion": [[1]], "loss": 0, "skipped": {}}',
+     '{"split": "test", "epoch": 1, "classes": ["a"], "confusion": [[1, 2]], "loss": 0, "skipped": {}}',
+     '{"split": "test", "epoch": 1, "classes": ["a"], "confusion": [["x"]], "loss": 0, "skipped": {}}'],
+)  # fmt: skip
+def test_a_damaged_evaluation_is_named(tmp_path: Path, told: str) -> None:
+    assert read_evaluation(tmp_path) is None
+    (tmp_path / "evaluation.json").write_text(told)
+    with pytest.raises(DataError, match=r"evaluation\.json"):
+        read_evaluation(tmp_path)
 
 
 def test_the_callers_state_is_left_alone(tmp_path: Path) -> None:
@@ -206,7 +223,7 @@ def test_a_folder_is_fresh_or_taken_up_or_replaced_only_on_demand(
     (one / "notes.txt").write_text("mine")
     train({**given, "seed": 9}, out=one, overwrite=True)
     assert (one / "notes.txt").read_text() == "mine"
-    for name in ("model.safetensors", "config.json", "metrics.jsonl", "checkpoint"):
+    for name in ("model.safetensors", "config.json", "metrics.jsonl", "evaluation.json", "checkpoint"):
         (one / name).unlink()
     with pytest.raises(DataError, match="holds other files and no run"):
         train(given, out=one, overwrite=True)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from svertka.vision.modelfile import TrainedModel
 
 MAX_VALUES = 600_000
-"""Numbers of all maps together that are told; of larger ones those channels with the largest value."""
+"""Numbers that are told at a time, of all maps together; of larger ones those channels with the largest value."""
+
+_A_ROW, _IN_A_ROW = 6, 160_000
+"""So many maps of a layer are told in any case, unless they have more numbers than that."""
 
 MAX_CHANNELS = 64
 Name = Annotated[str, Field(max_length=200)]
@@ -119,6 +122,13 @@ class LookAnswer(Answered):
     maps: list[Maps]
 
 
+class MapsAsked(PictureOptions):
+    """The maps of one layer from a channel on."""
+
+    layer: Name
+    first: Index = 0
+
+
 class NumberAsked(PictureOptions):
     """One number in a layer's maps; of a dense layer the unit is the channel."""
 
@@ -171,6 +181,21 @@ def look(asked: PictureOptions, check: Check, data: bytes, networks: Networks) -
         probabilities=scores.softmax(0).tolist(),
         maps=[_maps(one, given[one], MAX_VALUES // len(shown)) for one in shown],
     )
+
+
+def look_closer(asked: MapsAsked, check: Check, data: bytes, networks: Networks) -> Maps:
+    """The maps of one layer from channel `first` on, as many as may be told at a time: ask again from the next one."""
+    trained = networks.get(asked.model)
+    _, x = read_picture(asked, trained, data, networks)
+    layer = named_layer(trained, asked.layer)
+    if asked.first >= layer.output[0]:
+        raise LabError("request", f"{layer.title} has {layer.output[0]} channels, none with the number {asked.first}")
+    check()
+    with torch.no_grad():
+        own = private(trained.model)
+        planes = _planes(record(own, x[None], [layer], lambda _, output: output[0].float().cpu().numpy())[layer])
+    most = max(1, MAX_VALUES // planes[0].size)
+    return _told(layer, planes, np.arange(asked.first, min(asked.first + most, len(planes))))
 
 
 def explain_number(asked: NumberAsked, check: Check, data: bytes, networks: Networks) -> NumberAnswer:
@@ -246,14 +271,24 @@ def _shown(model: nn.Module, size: tuple[int, ...]) -> tuple[Layer, ...]:
 
 
 def _maps(layer: Layer, values: Any, budget: int) -> Maps:
-    planes = values.reshape(len(values), *(values.shape[1:] or (1, 1)))
-    most = max(1, budget // planes[0].size)
+    planes = _planes(values)
+    size = planes[0].size
+    most = max(1, budget // size, min(_A_ROW, _IN_A_ROW // size))
     if planes.ndim == 3 and planes[0].size > 1:
         most = min(most, MAX_CHANNELS)
     chosen = np.arange(len(planes))
     if len(planes) > most:
         peaks = np.abs(planes).reshape(len(planes), -1).max(axis=1)
         chosen = np.sort(np.argsort(-peaks, kind="stable")[:most])
+    return _told(layer, planes, chosen)
+
+
+def _planes(values: Any) -> Any:
+    """[channels, rows, columns]; a unit of a dense layer is a map of one place."""
+    return values.reshape(len(values), *(values.shape[1:] or (1, 1)))
+
+
+def _told(layer: Layer, planes: Any, chosen: Any) -> Maps:
     told = np.nan_to_num(planes[chosen])
     return Maps(
         title=layer.title, rows=told.shape[1], columns=told.shape[2], channels=chosen.tolist(),
@@ -293,5 +328,6 @@ def _samples() -> list[str]:
 ENDPOINTS = (
     Endpoint("/api/network", NetworkAsked, NetworkAnswer, describe, needs=("networks",)),
     Endpoint("/api/network/look", PictureOptions, LookAnswer, look, takes_file=True, needs=("networks",)),
+    Endpoint("/api/network/maps", MapsAsked, Maps, look_closer, takes_file=True, needs=("networks",)),
     Endpoint("/api/network/number", NumberAsked, NumberAnswer, explain_number, takes_file=True, needs=("networks",)),
 )

@@ -287,6 +287,12 @@ def state(_: Nothing, _check: Check, trainings: Trainings) -> Progress:
         return _NOTHING_YET if followed is None else _Told().next(followed)
 
 
+def look(asked: RunAsked, _: Check, trainings: Trainings) -> Progress:
+    """A run as a whole: the one in hand, or what stands in the folder of an earlier one."""
+    with trainings.locked:
+        return _Told().next(trainings.told(asked.run))
+
+
 def runs(_: Nothing, _check: Check, trainings: Trainings) -> RunsAnswer:
     """The run folders that the lab has made."""
     return RunsAnswer(folder=str(trainings.runs), runs=[_listed(kept) for kept in trainings.kept()])
@@ -475,6 +481,7 @@ ENDPOINTS: tuple[Endpoint | Stream, ...] = (
     Endpoint("/api/training/resume", RunAsked, Progress, resume, needs=("trainings",)),
     Endpoint("/api/training/stop", Nothing, Progress, stop, needs=("trainings",)),
     Endpoint("/api/training/state", Nothing, Progress, state, needs=("trainings",)),
+    Endpoint("/api/training/look", RunAsked, Progress, look, needs=("trainings",)),
     Endpoint("/api/training/runs", Nothing, RunsAnswer, runs, needs=("trainings",)),
     Endpoint("/api/training/open", RunAsked, Opened, open_network, needs=("trainings", "networks")),
     Stream("/api/training/events", Progress, follow, needs=("trainings",)),

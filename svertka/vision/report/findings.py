@@ -32,7 +32,10 @@ Progress = Callable[[str, int], Callable[[Iterable[Any]], Iterable[Any]]]
 _SPEED = 20e9  # multiply-adds a second that the bounds below reckon with: not measured, so that reports are alike
 _EXCITING, _SHIFTED, _ASCENT = (6.0, 200, 2000), (8.0, 100, 500), (15.0, 64, 128)  # seconds, at least, at most
 _SHIFTS = (0, 1, 2, 4, 8)
-_UNITS, _CLASSES, _MISTAKES, _DECISIONS = 6, 10, 6, 3
+_UNITS, _CLASSES, _DECISIONS = 6, 10, 3
+_MISTAKES = (30.0, 2, 6)  # seconds, at least, at most
+_SQUARES = 200  # that occlusion covers, about
+_LARGE = 0.02  # seconds for a picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +120,7 @@ def of_model(trained: TrainedModel) -> Findings:
 
 
 def decide(
-    found: Findings, name: str, pixels: Tensor, true: str | None, classes: Sequence[int] = (), *, check: bool = True
+    found: Findings, name: str, pixels: Tensor, true: str | None, classes: Sequence[int] = (), *, draws: int = 3
 ) -> Decision:
     """The answer to one picture and what it rests on.
 
@@ -126,7 +129,7 @@ def decide(
         name, true: of the picture.
         pixels: uint8 [C, h, w].
         classes: to be explained; the two most probable if empty.
-        check: whether the maps are tried on random networks, too.
+        draws: random networks on which the maps are tried, too.
     """
     model = found.trained.model
     x = found.normalised(pixels[None])
@@ -137,14 +140,14 @@ def decide(
     )
     maps: list[list[inspect.Attribution]] = [[] for _ in order]
     checks = []
-    for method, ask in METHODS.items():
-        answers = found.attempt(method, lambda ask=ask: [ask(model, x[0], target) for target in order])  # type: ignore[misc]
+    for method in METHODS:
+        answers = found.attempt(method, lambda m=method: inspect.attributions(m, model, x[0], order))  # type: ignore[misc]
         if answers is None:
             continue
         for row, answer in zip(maps, answers, strict=True):
             row.append(answer)
-        if check:
-            checks.append(inspect.sanity(model, x[0], order[0], method))
+        if draws:
+            checks.append(inspect.sanity(model, x[0], order[0], method, draws=draws, trained=answers[0]))
     features = found.attempt("feature maps", lambda: inspect.feature_maps(model, x[0]))
     told = tuple(tuple(row) for row in maps if row)
     return Decision(name, pixels.numpy(), true, tuple(probabilities.tolist()), told, tuple(checks), features)
@@ -162,7 +165,7 @@ def of_data(
         progress: given a title and a number of batches, gives what goes round them.
         workers: processes that decode.
     """
-    cost = (found.summary.macs if found.summary else 10**8) / _SPEED
+    cost = _cost(found)
     sample = _spread(split, _bounded(_EXCITING, cost))
     batches = Batches(sample, found.trained.preprocessing, 64, shuffle=False, seed=0, workers=workers)
     readable = _readable(found, sample, 32)
@@ -174,7 +177,7 @@ def of_data(
         _mistakes(found, split, evaluation)
     _decisions(found, sample)
     _excite(found, sample, batches, progress)
-    few = torch.stack(readable[: 16 if cost < 0.02 else 4])
+    few = torch.stack(readable[: 16 if cost < _LARGE else 4])
     shifts = tuple(s for s in (1, 2, 3, 4) if s < min(found.size[1:]))
     found.equivariance = found.attempt(
         "equivariance", lambda: inspect.equivariance(found.trained.model, found.normalised(few), shifts)
@@ -192,8 +195,12 @@ def of_data(
 
 def of_pictures(found: Findings, pictures: Sequence[tuple[str, Tensor]], classes: Sequence[int] = ()) -> None:
     """What is told of a model on chosen pictures, uint8 [C, h, w] with their names."""
+    draws = _draws(found)
     for name, pixels in pictures:
-        decision = found.attempt(f"the answer to {name}", lambda p=pixels, n=name: decide(found, n, p, None, classes))  # type: ignore[misc]
+        decision = found.attempt(
+            f"the answer to {name}",
+            lambda p=pixels, n=name: decide(found, n, p, None, classes, draws=draws),  # type: ignore[misc]
+        )
         if decision is not None:
             found.decisions.append(decision)
     few = torch.stack([pixels for _, pixels in pictures[:8]])
@@ -206,7 +213,7 @@ def synthesise(
     found: Findings, layers: Sequence[str], pictures: Tensor | None, units: Mapping[str, Sequence[int]]
 ) -> None:
     """Pictures made for units by layer, as far as the network is not too large for it."""
-    cost = (found.summary.macs if found.summary else 10**8) / _SPEED
+    cost = _cost(found)
     wanted = [inspect.Unit(layer, int(unit)) for layer in layers for unit in units[layer]]
     seconds, least, most = _ASCENT
     steps = int(seconds / (3 * cost * max(len(wanted), 1)))
@@ -254,7 +261,7 @@ def shown_units(one: inspect.Excitement, classes: Sequence[str]) -> list[int]:
 def _mistakes(found: Findings, split: Split, evaluation: Evaluation) -> None:
     places = {name: i for i, name in enumerate(split.names)}
     classes, model = found.trained.classes, found.trained.model
-    for mistake in evaluation.mistakes[:_MISTAKES]:
+    for mistake in evaluation.mistakes[: _bounded(_MISTAKES, _SQUARES * _cost(found))]:
         index = places.get(mistake.name)
         if index is None:
             continue
@@ -262,7 +269,7 @@ def _mistakes(found: Findings, split: Split, evaluation: Evaluation) -> None:
         def explained(index: int = index, mistake: Any = mistake) -> MistakenPicture:
             pixels = split.decode(index, found.trained.preprocessing)
             x = found.normalised(pixels[None])[0]
-            maps = [inspect.occlusion(model, x, classes.index(name)) for name in (mistake.predicted, mistake.true)]
+            maps = inspect.occlusions(model, x, [classes.index(name) for name in (mistake.predicted, mistake.true)])
             return MistakenPicture(
                 mistake.name, pixels.numpy(), mistake.true, mistake.predicted, mistake.confidence, *maps
             )
@@ -290,7 +297,7 @@ def _decisions(found: Findings, sample: Split) -> None:
         name, true = sample.names[index], found.trained.classes[label]
         decision = found.attempt(
             "decisions",
-            lambda n=name, p=pixels, t=true: decide(found, n, p, t, check=len(found.decisions) == 0),  # type: ignore[misc]
+            lambda n=name, p=pixels, t=true: decide(found, n, p, t, draws=0 if found.decisions else _draws(found)),  # type: ignore[misc]
         )
         if decision is not None:
             found.decisions.append(decision)
@@ -312,6 +319,16 @@ def _decoded(found: Findings, split: Split, index: int) -> Tensor | None:
         return split.decode(index, found.trained.preprocessing)
     except SvertkaError:
         return None  # it is named where the pictures are counted
+
+
+def _cost(found: Findings) -> float:
+    """Seconds that a picture takes, as reckoned."""
+    return (found.summary.macs if found.summary else 10**8) / _SPEED
+
+
+def _draws(found: Findings) -> int:
+    """Random networks to try a map on: of a large network one."""
+    return 3 if _cost(found) < _LARGE else 1
 
 
 def _bounded(bound: tuple[float, int, int], cost: float) -> int:

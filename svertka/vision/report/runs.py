@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -34,6 +33,7 @@ from svertka.vision.run import Outcome
 from svertka.vision.runfolder import METRICS_FILE, REPORT_FILE, read_config, read_metrics, versions
 from svertka.vision.settings import Settings, command, fingerprint
 from svertka.vision.tables import percent
+from svertka.vision.training import using_threads
 
 
 @dataclass
@@ -111,7 +111,7 @@ def of_run(run: Run, console: Console, workers: int | None = None) -> Path:
     """
     need("matplotlib", "the report")
     start, trained = time.perf_counter(), run.trained
-    with _threads(run.settings.threads), _bars(console) as progress:
+    with using_threads(run.settings.threads), _bars(console) as progress:
         found = findings.of_model(trained)
         found.notes += [note[0].upper() + note[1:] for note in run.notes]
         if run.split is not None and len(run.split):
@@ -315,16 +315,6 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -122,9 +122,58 @@ def test_a_digit_is_drawn_and_read(opened: Open) -> None:
     expect(page.get_by_test_id("answer")).to_have_text("1")
     settled(page)
     assert "picture=" not in page.url
+    shares = [page.get_by_test_id(f"probability-{digit}").inner_text() for digit in range(10)]
+    for again in (opened(page.url.split("#/")[1]), page):  # somebody else who was sent the address, and the same page
+        again.reload()
+        expect(again.get_by_test_id("answer")).to_have_text("1")
+        settled(again)
+        assert [again.get_by_test_id(f"probability-{digit}").inner_text() for digit in range(10)] == shares
+        assert again.get_by_text("Draw a digit").count() == 0
+    assert pad.evaluate("canvas => canvas.getContext('2d').getImageData(140, 140, 1, 1).data[0]") == 255
     page.get_by_role("button", name="Clear").click()
+    assert "drawn=" not in page.url
     page.get_by_role("button", name="Digit 5").click()
     expect(page.get_by_test_id("answer")).to_have_text("5")
+
+
+def test_an_address_with_half_a_drawing_shows_the_first_digit(opened: Open) -> None:
+    page = opened("network?drawn=700a")
+    expect(page.get_by_test_id("answer")).to_have_text("3")
+    assert "drawn=" not in page.url
+
+
+def test_all_maps_of_a_large_layer_are_shown_on_request(opened: Open, networks: Networks, tmp_path: Path) -> None:
+    frame = Preprocessing(1, (128, 128))
+    model = models.create("lenet", 1, 2, size=(128, 128), widths=[64, 8], hidden=8)
+    arguments = {"widths": [64, 8], "hidden": 8}
+    save_model(tmp_path / MODEL_FILE, model, name="lenet", arguments=arguments, classes=("a", "b"), preprocessing=frame)
+    name = networks.add("large", tmp_path)
+    page = opened(f"network?model={name}")
+    layer = page.locator("article").filter(has=page.get_by_role("heading", name="features.0.conv"))
+    expect(layer.get_by_role("heading")).to_contain_text("the 6 with the largest values")
+    before = layer.locator("canvas").bounding_box()
+    layer.get_by_role("button", name="Show all 64").click()
+    expect(layer.get_by_role("heading")).to_have_text("features.0.conv Conv2d · 64 × 128×128", timeout=60_000)
+    assert layer.locator("canvas").bounding_box()["height"] > 5 * before["height"]
+    x = frame.normalise(frame.decode(Path(__file__).parents[3] / "svertka/lab/static/cat.png")[None])[0]
+    values = inspect.feature_maps(networks.get(name).model, x, wanted=["features.0.conv"])["features.0.conv"].values
+    place = (int(np.abs(values).reshape(64, -1).max(axis=1).argmin()), 7, 9)  # of a channel that is not told at first
+    page.goto(f"{page.url.split('#')[0]}#/network?model={name}&at=features.0.conv,{','.join(map(str, place))}")
+    page.reload()
+    expect(layer.get_by_role("button", name="Show fewer")).to_be_visible(
+        timeout=60_000
+    )  # the chosen one is not among the first
+    note = layer.locator(".note").first
+    expect(note).to_contain_text(f"channel {place[0] + 1}, row 8, column 10: ")
+    shown = number(note.inner_text().rpartition(": ")[2])
+    assert shown == pytest.approx(float(values[place]), rel=1e-2, abs=1e-3)
+
+
+def test_it_is_said_that_a_number_is_being_counted(opened: Open) -> None:
+    page = opened("network")
+    page.route("**/api/network/number*", lambda _: None)  # never answered
+    maps_of(page, "features.0.conv").locator("canvas").click(position={"x": 30, "y": 30})
+    expect(page.get_by_text("Counting…")).to_be_visible()
 
 
 def test_a_picture_is_dropped(opened: Open, trained: TrainedModel, tmp_path: Path) -> None:

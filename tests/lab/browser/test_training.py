@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from playwright.sync_api import expect
 
 from svertka.vision.datasets import load_for
 from svertka.vision.modelfile import load_model
+from svertka.vision.run import train
 
 Open = Callable[..., Any]
 LONG = 60_000  # a busy machine
@@ -80,6 +83,36 @@ def test_digits_for_two_epochs(opened: Open, runs: Path) -> None:
     matrix = page.get_by_role("region", name="What it takes for what").locator("tbody td").all_inner_texts()
     counts = [int(text or 0) for text in matrix]
     assert sum(counts[::11]) == right and sum(counts) == len(test)
+
+
+def test_a_finished_run_is_drawn_again_after_a_new_start(browser: Any, runs: Path, tmp_path: Path) -> None:
+    folder = runs / "an-earlier-one"
+    outcome = train({"model": "linear", "epochs": 3}, out=folder)
+    train({"model": "linear", "epochs": 1, "seed": 5}, out=runs / "the-newest")
+    assert outcome.evaluation is not None
+    command = [sys.executable, "-c", "from svertka.cli import main; main()", "lab", "--no-browser", "--port", "0"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/lab").symlink_to(runs)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[-1]
+            page = browser.new_page(locale="en-GB")
+            page.goto(f"{address}#/train")
+            phase(page, "Done: 1 of 1 epoch")  # the newest
+            page.get_by_role("button", name="Curves and errors: an-earlier-one").click()
+            for _ in range(2):
+                phase(page, "Done: 3 of 3 epochs")
+                records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+                figure = page.get_by_role("figure").filter(has=page.get_by_role("img", name="Loss"))
+                assert figure.get_by_test_id("validation").inner_text() == f"{records[-1]['val_loss']:.2f}"
+                matrix = page.get_by_role("region", name="What it takes for what").locator("tbody td")
+                counts = [int(text or 0) for text in matrix.all_inner_texts()]
+                assert counts == outcome.evaluation.confusion.ravel().tolist()
+                page.reload()  # the address holds which one it was
+            page.close()
+        finally:
+            process.terminate()
 
 
 def test_stop_reload_go_on_and_look_into_it(opened: Open, runs: Path) -> None:

@@ -311,6 +311,7 @@ export const en: Words = {
     picture: "Picture and answer",
     pad: "Drawing pad",
     draw: "Draw a digit",
+    drawAny: "Draw something",
     clear: "Clear",
     invert: "Negative",
     sees: "As the network sees it",

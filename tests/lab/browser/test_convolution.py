@@ -283,3 +283,17 @@ def test_the_window_lies_on_its_cells(opened: Open) -> None:
         }"""
     )
     assert max(map(abs, apart)) < 0.6
+
+
+def test_a_long_signal_is_scrolled_on_a_narrow_page_and_follows_the_window(opened: Open) -> None:
+    signal = "+".join(str(i % 10) for i in range(20))
+    page = opened(f"convolution?x={signal}&k=1+0+-1&p=1:1", "en", "light", 360)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    stage = page.locator(".stage")
+    assert stage.evaluate("stage => stage.scrollLeft") == 0
+    page.get_by_role("button", name="1, 20: 8").evaluate("cell => cell.click()")
+    page.wait_for_timeout(800)
+    assert stage.evaluate("stage => stage.scrollLeft") > 60
+    box = page.get_by_role("button", name="1, 20: 8").bounding_box()
+    assert box is not None
+    assert box["width"] >= 20 and box["x"] > 0 and box["x"] + box["width"] <= 360

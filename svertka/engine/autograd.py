@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,8 +28,10 @@ from svertka.engine import (
 )
 from svertka.engine.dispatch import unfit
 from svertka.engine.layout import neighbours
+from svertka.engine.precision import products
 from svertka.engine.report import PORTABLE, Call, tally
 from svertka.engine.step import Saved, Step
+from svertka.engine.winograd import FEWEST, TAPS
 from svertka.window import Window
 
 
@@ -68,14 +71,37 @@ def _last(_: Any, x: Tensor) -> bool:
 
 
 def _quick(operation: spec.Convolution | spec.ConvolutionBlock, x: Tensor) -> bool:
-    """First layers and wide depthwise windows, on neighbouring channels; the others are no faster than torch's."""
-    depthwise = 1 < operation.groups == x.shape[1]
-    taps: int = math.prod(window.size for window in operation.windows)
-    return _last(operation, x) and (taps >= _WIDE if depthwise else x.shape[1] < _FEW)
+    """First layers, wide depthwise windows and what Winograd's algorithm takes, on neighbouring channels.
+
+    Others are no faster than torch's.
+    """
+    if not _last(operation, x):
+        return False
+    if 1 < operation.groups == x.shape[1]:
+        return math.prod(window.size for window in operation.windows) >= _WIDE
+    return x.shape[1] < _FEW or (x.shape[1] >= FEWEST and x.numel() >= _WORTH and _by_winograd(operation, products()))
+
+
+@lru_cache(maxsize=1024)
+def _by_winograd(operation: spec.Convolution | spec.ConvolutionBlock, most: int) -> bool:
+    """Whether Winograd's algorithm takes both gradients, with larger tiles than the smallest."""
+    windows = operation.windows
+    sizes = {window.size for window in windows} - {1}
+    plain = all(window.stride == 1 and window.mode == "zeros" for window in windows)
+    return (
+        most > _SMALLEST
+        and operation.groups == 1
+        and len(windows) <= 2
+        and plain
+        and bool(sizes)
+        and sizes <= set(TAPS)
+    )
 
 
 _LARGE = 1 << 18  # numbers of x
+_WORTH = 1 << 16  # numbers of x, from which convolutions are more than the call
 _WIDE, _FEW = 25, 8
+_SMALLEST = 4  # products of a tile on an axis
 
 
 def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step | str:

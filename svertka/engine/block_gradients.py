@@ -3,7 +3,8 @@
     y = max over a window of max(Σ w·x + b, 0)      forward keeps the tap that each y took, a byte, or none where y = 0
 
 The convolution's result lies in scratch memory until it is pooled. Backward the gradient to the weight takes dy and the
-taps as they are, if the windows don't overlap; the one to the input needs dy spread out first, in scratch memory, too.
+taps as they are, if the windows don't overlap; the one to the input needs dy spread out first, in scratch memory, too,
+and then the weight's takes it from there if it is by Winograd's algorithm.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
+from svertka.engine import winograd_gradient
 from svertka.engine.dense import prepare_convolution
 from svertka.engine.dense_gradients import ConvolutionStep, WeightGradientRunner
 from svertka.engine.gathering import prepare_gathering
@@ -73,6 +75,7 @@ class _BlockStep(ConvolutionStep):
         order = geometry.sources(operation.pool, inner.shape[2:])
         order = order.reshape(-1, order.shape[-1])
         apart = (order != OUTSIDE).all() and len(np.unique(order)) == order.size
+        self.inner = inner.stride()
         self.order: Any = order if apart and order.shape[-1] <= _MOST_PLACES and channels_last(inner) else None
 
     def forward(self, x: Tensor, *tensors: Tensor | None, **_: Any) -> tuple[tuple[Tensor, ...], list[Tensor]]:
@@ -84,7 +87,7 @@ class _BlockStep(ConvolutionStep):
     def backward(self, dy: Tensor, saved: Saved) -> Sequence[Tensor | None]:
         (taken,) = saved.kept
         needed, needs_weight, needs_bias = (*saved.needs, False)[:3]
-        if self.order is None:
+        if self.order is None or (needed and needs_weight and self._by_winograd(saved.x, saved.tensors[0], needs_bias)):
             return super().backward(self._spread_out(dy, taken), saved)
         x, weight, dx, dw, db = saved.x, saved.tensors[0], None, None, None
         assert weight is not None
@@ -94,6 +97,15 @@ class _BlockStep(ConvolutionStep):
             run = self.remembered(("pooled", needs_bias), lambda: self._pooled_gradient(x, weight, dy, needs_bias))
             dw, db = run(x, dy, taken)
         return [dx, dw, db][: len(saved.needs)]
+
+    def _by_winograd(self, x: Tensor, weight: Any, bias: bool) -> bool:
+        """Whether the gradient to the weight is by Winograd's algorithm, of dy as `_spread_out` gives it."""
+
+        def prepared() -> Any:
+            dy = empty((len(x), weight.shape[0], *self.operation.output_size(x.shape[2:])), True)
+            return self.weight_gradient(x, weight, dy, bias)
+
+        return isinstance(self.remembered(("weight", self.inner, bias), prepared), winograd_gradient.Runner)
 
     def _spread_out(self, dy: Tensor, taken: Tensor) -> Tensor:
         with passing(_SLOT):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import svertka
-from svertka import functional
+from svertka import functional, spec
 from svertka.engine import autograd
 from svertka.engine.report import report
 
@@ -83,3 +83,23 @@ def test_which_convolutions_train_on_kernels():
         for given, expected in ((x, path), (x.contiguous(), "portable")):
             call = partial(functional.conv2d, given, weight, groups=groups)
             assert reasons(call)[0][0] == expected
+
+
+def test_what_winograds_algorithm_takes_trains_on_kernels():
+    def automatic(operation, last=True, images=16):
+        x = torch.empty(images, 32, 14, 14, memory_format=torch.channels_last if last else torch.contiguous_format)
+        return autograd.automatic(operation, x)
+
+    def convolution(size=3, stride=1, mode="zeros", groups=1):
+        return spec.Convolution(spec.windows(2, size, stride, 1, 1, mode), groups)
+
+    block = spec.ConvolutionBlock(convolution().windows, 1, spec.Activation("relu"), spec.windows(2, 2, 2))
+    assert automatic(convolution())
+    assert automatic(convolution(5))
+    assert automatic(block)
+    others = (convolution(1), convolution(4), convolution(3, 2), convolution(mode="reflect"), convolution(groups=2))
+    assert not any(map(automatic, others))
+    assert not automatic(convolution(), last=False)
+    assert not automatic(convolution(), images=1)
+    with svertka.precision("strict"):
+        assert not automatic(convolution())

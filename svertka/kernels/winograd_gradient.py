@@ -15,6 +15,7 @@ with the bias' gradient as one row more.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -339,6 +340,7 @@ _STEP = 1.0  # cycles of a tile's step in the products beside its multiply-adds
 _KEEPING = 1.5  # cycles for a vector of sums, there and back, for each set
 _MOVING = 3.0, 0.4  # cycles for a vector of a point in a transform, and more for each lane
 _FEWEST = 16  # channels on each side
+_LARGER = 0.9  # of the time, if larger tiles are to be worth their larger errors
 
 
 def choose_winograd_gradient(
@@ -350,24 +352,23 @@ def choose_winograd_gradient(
     vectors = -(-spec.outputs // target.lanes)
     best = images * height * width * math.prod(spec.kernel) * spec.inputs * vectors / 2 / _DIRECT
     chosen = None
-    for schedule in _schedules(spec, target, products):
-        cycles = _cycles(spec, schedule, target, images, height, width)
-        if cycles < best:
-            best, chosen = cycles, schedule
+    for tile in tile_sizes(spec.kernel, products):
+        costs = {s: _cycles(spec, s, target, images, height, width) for s in _schedules(spec, tile, target)}
+        schedule = min(costs, key=lambda schedule: costs[schedule])
+        if costs[schedule] < best * (_LARGER if chosen else 1):
+            best, chosen = costs[schedule], schedule
     return chosen
 
 
-def _schedules(spec: WinogradGradient, target: Target, products: int) -> Iterator[WinogradGradientSchedule]:
+def _schedules(spec: WinogradGradient, tile: tuple[int, int], target: Target) -> Iterator[WinogradGradientSchedule]:
     vectors = -(-spec.outputs // target.lanes)
     inputs = [n for n in range(target.lanes, spec.inputs, target.lanes) if spec.inputs % n == 0] + [spec.inputs]
-    for tile in tile_sizes(spec.kernel, products):
-        for size in (size for size in range(1, 5) if vectors % size == 0):
-            count = min((target.registers - 1 - size) // size, 14)
-            for part in inputs:
-                for blocks in range(1, vectors // size + 1):
-                    schedules = [WinogradGradientSchedule(tile, count, size, n, part, blocks) for n in (48, 32, 16)]
-                    fits = (s for s in schedules if 4 * scratch_floats(spec, s, target) <= _ROOM * target.l2)
-                    yield from [next(fits, schedules[-1])]
+    for size in (size for size in range(1, 5) if vectors % size == 0):
+        count = min((target.registers - 1 - size) // size, 14)
+        for part, blocks in itertools.product(inputs, range(1, vectors // size + 1)):
+            schedules = [WinogradGradientSchedule(tile, count, size, n, part, blocks) for n in (48, 32, 16)]
+            fits = (s for s in schedules if 4 * scratch_floats(spec, s, target) <= _ROOM * target.l2)
+            yield next(fits, schedules[-1])
 
 
 def _cycles(

@@ -79,7 +79,8 @@ def _quick(operation: spec.Convolution | spec.ConvolutionBlock, x: Tensor) -> bo
         return False
     if 1 < operation.groups == x.shape[1]:
         return math.prod(window.size for window in operation.windows) >= _WIDE
-    return x.shape[1] < _FEW or (x.shape[1] >= FEWEST and x.numel() >= _WORTH and _by_winograd(operation, products()))
+    many = x.shape[1] >= FEWEST * operation.groups and x.numel() >= _WORTH
+    return x.shape[1] < _FEW or (many and _by_winograd(operation, products()))
 
 
 @lru_cache(maxsize=1024)
@@ -88,14 +89,7 @@ def _by_winograd(operation: spec.Convolution | spec.ConvolutionBlock, most: int)
     windows = operation.windows
     sizes = {window.size for window in windows} - {1}
     plain = all(window.stride == 1 and window.mode == "zeros" for window in windows)
-    return (
-        most > _SMALLEST
-        and operation.groups == 1
-        and len(windows) <= 2
-        and plain
-        and bool(sizes)
-        and sizes <= set(TAPS)
-    )
+    return most > _SMALLEST and len(windows) <= 2 and plain and bool(sizes) and sizes <= set(TAPS)
 
 
 _LARGE = 1 << 18  # numbers of x

@@ -129,7 +129,8 @@ def _remembered(
     settings = tuple(options.items()) if options else ()
     if "generator" in options:
         settings = tuple(item for item in settings if item[0] != "generator")
-    key: tuple[Any, ...] = (id(operation), needed, settings, precision.products(), x.shape, x.stride())
+    products = precision.products() if tensors else 0  # what has no weights has no products
+    key: tuple[Any, ...] = (id(operation), needed, settings, products, x.shape, x.stride())
     for tensor in tensors:
         key += (None,) if tensor is None else (tensor.shape, tensor.stride())
     found = _runners.get(key)

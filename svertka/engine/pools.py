@@ -14,7 +14,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.engine.launch import Launch, address
-from svertka.engine.layout import channels_last, contiguous, empty, neighbours, with_channels_last
+from svertka.engine.layout import channels_last, contiguous, empty, neighbours, strides, with_channels_last
 from svertka.engine.packing import packed_weight, same
 from svertka.kernels.channelwise import CHANNELWISE, Channelwise, ChannelwiseSchedule, choose_channelwise
 from svertka.kernels.combine import (
@@ -304,6 +304,9 @@ class ChannelwiseRunner:
         self.shape = (x.shape[0], kernel.channels, *operation.output_size(size))
         self.either = kernel.channels == 1 or math.prod(self.shape[2:]) == 1  # both formats have the same order
         self.stored_last = last or not self.either
+        self.stride = strides(self.shape, self.stored_last)
+        alone = not kernel.combination.required & {"weight", "draw", "source", "tap"}
+        self.plain = alone and self.as_is and (last or self.either)  # x → y, as they lie
         self.axes = axes = _axes(operation, kernel.combination, size)
         start = row.at(size[-1]).offset if isinstance(row, Window) else 0
         width = width or schedule.vectors * schedule.lanes
@@ -323,6 +326,10 @@ class ChannelwiseRunner:
         generator: torch.Generator | None = None,
         **_: Any,
     ) -> Any:
+        if self.plain:  # most poolings, done before the call costs more than they
+            y = torch.empty_strided(self.shape, self.stride)
+            self.launch(x.data_ptr(), 0, y.data_ptr(), 0, *self.tables, 0, 0, 0, 0)
+            return y
         x = x if self.as_is else with_channels_last(x, "x")
         residual = None if residual is None else with_channels_last(residual, "residual")
         bias = None if bias is None else bias.contiguous()

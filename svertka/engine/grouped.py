@@ -56,7 +56,7 @@ def prepare_grouped(
         row.stride,
         row.dilation,
         operation.ndim == 3,
-        of_group,
+        of_group=of_group,
     )
     first, last = inner_outputs(row, n)
     schedule = schedule or choose_grouped(kernel, host(), last - first)

@@ -16,7 +16,7 @@ from svertka import spec
 from svertka.engine.launch import Launch, address
 from svertka.engine.layout import channels_last, contiguous, empty, neighbours, strides, with_channels_last
 from svertka.engine.packing import packed_weight, same
-from svertka.kernels.channelwise import CHANNELWISE, Channelwise, ChannelwiseSchedule, choose_channelwise
+from svertka.kernels.channelwise import Channelwise, ChannelwiseSchedule, choose_channelwise
 from svertka.kernels.combine import (
     Average,
     Combination,
@@ -29,6 +29,7 @@ from svertka.kernels.combine import (
 )
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.family import Family
+from svertka.kernels.tall import CHANNELWISE
 from svertka.kernels.target import host
 from svertka.window import OUTSIDE, Segments, Window
 
@@ -264,15 +265,27 @@ def _runner(
     regular = {"taps": row.size, "stride": row.stride, "dilation": row.dilation} if isinstance(row, Window) else {}
     activation = getattr(operation, "activation", None)
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
-    kernel = Channelwise(combination, channels, epilogue, deep=operation.ndim == 3, **regular)
+    kernel = Channelwise(
+        combination, channels, epilogue, deep=operation.ndim == 3, rows=_overlapping(operation, combination), **regular
+    )
     columns = row.output_size(x.shape[-1])
     schedule = schedule or choose_channelwise(kernel, host(), columns)
     if schedule.pixels > columns or schedule.vectors * min(schedule.lanes, channels) > channels:
         raise ValueError(f"{schedule} is larger than a row of {columns} outputs of {channels} channels")
+    if schedule.rows > 1 and not kernel.rows:
+        raise ValueError(f"{schedule} has rows that share no inputs")
     divide = isinstance(operation, spec.WeightedPool) and isinstance(combination, WeightedSum)
     packing = same(Normalised(channels, divide))
     last = channels_last(x) or (weight is not None and channels_last(weight))
     return ChannelwiseRunner(operation, kernel, schedule, x, last, packing)
+
+
+def _overlapping(operation: Any, combination: Combination) -> int:
+    """The taps of the rows of a weighted sum on two axes, if they follow each other; else 0."""
+    if operation.ndim != 2 or combination != WeightedSum():
+        return 0
+    window = operation.windows[0]
+    return window.size if window.stride == window.dilation == 1 < window.size else 0
 
 
 class ChannelwiseRunner:
@@ -310,7 +323,9 @@ class ChannelwiseRunner:
         self.axes = axes = _axes(operation, kernel.combination, size)
         start = row.at(size[-1]).offset if isinstance(row, Window) else 0
         width = width or schedule.vectors * schedule.lanes
-        self.launch = _launch(family, kernel, schedule, x, axes, inner_outputs(row, size[-1]), start, width)
+        sides = zip((_KEEP, *operation.windows)[-2:], (1, *size)[-2:], strict=True)
+        inner = [inner_outputs(window, n) for window, n in sides]
+        self.launch = _launch(family, kernel, schedule, x, axes, inner, start, width)
         self.line = padded_row(row, size[-1])
         self.tables = (*(address(axis.table) for axis in axes), address(self.line))
         self.detail = f"{family.name}, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
@@ -377,14 +392,15 @@ def _launch(
     schedule: ChannelwiseSchedule,
     x: Tensor,
     axes: list[_Axis],
-    inner: tuple[int, int],
+    inner: Sequence[tuple[int, int]],
     start: int,
     width: int,
 ) -> Launch:
     depth, height, column = axes
     rows = x.shape[0] * depth.outputs * height.outputs
     taps = math.prod(axis.taps for axis in axes)
-    rows_in_task = min(max(_TASK // (taps * column.outputs * kernel.channels), 1), rows)
+    rows_in_task = max(_TASK // (taps * column.outputs * kernel.channels), 1)
+    rows_in_task = min(-(-rows_in_task // schedule.rows) * schedule.rows, rows)  # whole tiles
     row_tasks = -(-rows // rows_in_task)
     columns, channels = column.outputs, kernel.channels
     if row_tasks < _FEW_TASKS and taps * rows_in_task * columns * channels > _TASK:  # long tasks
@@ -404,9 +420,11 @@ def _launch(
         height_taps=height.taps,
         column_taps=column.taps,
         start=start,
-        inner_first=inner[0],
-        inner_last=inner[1],
+        inner_first=inner[-1][0],
+        inner_last=inner[-1][1],
         rows_in_task=rows_in_task,
         channel_tasks=channel_tasks,
         channels_in_task=channels,
+        inner_top=inner[0][0],
+        inner_bottom=inner[0][1],
     )

@@ -25,7 +25,6 @@ from llvmlite import ir
 from svertka.kernels.combine import Combination, Given, Norm, State, resized, uniform
 from svertka.kernels.emit import F32, I32, I64, Arguments, Emitter, Value
 from svertka.kernels.epilogue import Epilogue, activate
-from svertka.kernels.family import Family
 from svertka.kernels.target import Target
 
 POINTERS = (
@@ -34,7 +33,7 @@ POINTERS = (
 )  # fmt: skip
 NUMBERS = (
     "x_image", "rows", "depths", "heights", "columns", "depth_taps", "height_taps", "column_taps", "start",
-    "inner_first", "inner_last", "rows_in_task", "channel_tasks", "channels_in_task",
+    "inner_first", "inner_last", "rows_in_task", "channel_tasks", "channels_in_task", "inner_top", "inner_bottom",
 )  # fmt: skip
 EXTRA = 2  # entries of a table's line after the taps: the first place and the count
 UNROLLED = 8  # taps or places of a row that are written out, not looped over
@@ -50,6 +49,7 @@ class Channelwise:
         epilogue: for weighted sums.
         taps, stride, dilation: of the windows along a row; 0 taps: their number varies.
         deep: there are three axes, the first of which may have more than one tap and padding.
+        rows: taps of the rows, if neighbouring rows of outputs see all of these but one together; 0 if not.
     """
 
     combination: Combination
@@ -59,6 +59,7 @@ class Channelwise:
     stride: int = 1
     dilation: int = 1
     deep: bool = False
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,13 @@ class ChannelwiseSchedule:
         lanes: floats in a vector, at most the target's; more than there are channels only if these are less than 4.
         pixels, vectors: the register tile, at most as large as a row and its channels; windows of varying length take
             one pixel.
+        rows: of outputs in a tile, see `tall`.
     """
 
     lanes: int
     pixels: int = 1
     vectors: int = 1
+    rows: int = 1
 
 
 def choose_channelwise(spec: Channelwise, target: Target, columns: int) -> ChannelwiseSchedule:
@@ -88,6 +91,10 @@ def choose_channelwise(spec: Channelwise, target: Target, columns: int) -> Chann
     kept = (14 if spec.taps >= 7 and target.registers >= 32 else 8) // combination.states
     if "weight" not in combination.required:
         return ChannelwiseSchedule(lanes, min(max(kept // widest, 1), columns), widest)
+    window = spec.rows * spec.taps
+    if 0 < window <= 9 or (0 < window <= 25 and target.registers >= 32):  # two rows at a time, of eight vectors
+        vectors = min(widest, 2) if window <= 9 else 1
+        return ChannelwiseSchedule(lanes, min(4 // vectors, columns), vectors, 2)
     # Weights serve all pixels of a tile, so these come first; two vectors are read faster from afar than one.
     widths = (2, 1) if widest >= 2 else (1,)
     tiles = [(p, v) for v in widths for p in range(kept // v, max(kept // v // 2, 1) - 1, -1)]
@@ -115,11 +122,14 @@ class ChannelwiseKernel:
         self.seed = e.load(a.seed, 0, I64) if "draw" in self.needs else None
         row_task, channel_task = e.divmod(task, a.channel_tasks)
         self.channels = self._part(channel_task, a.channels_in_task, self.spec.channels)
-        e.loop(*self._part(row_task, a.rows_in_task, a.rows), self._row)
+        self._rows(*self._part(row_task, a.rows_in_task, a.rows))
 
     def _part(self, task: Value, size: Value, total: Value | int) -> tuple[Value, Value]:
         first = self.e.mul(task, size)
         return first, self.e.min(self.e.add(first, size), total)
+
+    def _rows(self, first: Value, last: Value) -> None:
+        self.e.loop(first, last, self._row)
 
     def _row(self, row: Value) -> None:
         """A row of outputs; rows are counted through all images."""
@@ -150,10 +160,8 @@ class ChannelwiseKernel:
 
     def _tile(self, pixel: Value) -> None:
         """Outputs pixel … pixel + pixels − 1 of a row."""
-        e, a, pixels = self.e, self.a, self.schedule.pixels
-        places = e.at(a.line, e.mul(pixel, self.spec.stride), I32)
-        reaches = e.b.icmp_signed("<=", e.add(pixel, pixels), a.inner_last)
-        inner = e.b.and_(e.b.icmp_signed(">=", pixel, a.inner_first), reaches)
+        e, pixels = self.e, self.schedule.pixels
+        places = e.at(self.a.line, e.mul(pixel, self.spec.stride), I32)
 
         def near_an_edge(channel: Value) -> None:
             def line(turn: int, place: Value, tap: Value, state: State) -> State:
@@ -162,14 +170,23 @@ class ChannelwiseKernel:
             self._outputs(pixel, pixels, channel, line)
 
         def fast() -> tuple[()]:
-            self._blocks(lambda channel: self._inside(pixel, channel))
+            self._inner(pixel)
             return ()
 
         def careful() -> tuple[()]:
             self._blocks(near_an_edge)
             return ()
 
-        e.choose(inner, fast, careful)
+        e.choose(self._is_inner(pixel), fast, careful)
+
+    def _is_inner(self, pixel: Value) -> Value:
+        """Whether the taps of a tile's outputs along the row all lie inside."""
+        e, a = self.e, self.a
+        reaches = e.b.icmp_signed("<=", e.add(pixel, self.schedule.pixels), a.inner_last)
+        return e.b.and_(e.b.icmp_signed(">=", pixel, a.inner_first), reaches)
+
+    def _inner(self, pixel: Value) -> None:
+        self._blocks(lambda channel: self._inside(pixel, channel))
 
     def _inside(self, pixel: Value, channel: Value) -> None:
         """A tile whose sources follow each other at the stride."""
@@ -447,12 +464,3 @@ class ChannelwiseKernel:
         if self.spec.epilogue.residual:
             value = e.b.fadd(value, e.load_vector(self.a.residual, place, self.lanes_used))
         return activate(e, self.spec.epilogue.activation, value)
-
-
-def _write(
-    spec: Channelwise, schedule: ChannelwiseSchedule, e: Emitter, slots: Value, task: Value, worker: Value
-) -> None:
-    ChannelwiseKernel(spec, schedule, e).write(slots, task, worker)
-
-
-CHANNELWISE = Family("channelwise", POINTERS, NUMBERS, _write)

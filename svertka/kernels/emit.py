@@ -110,6 +110,11 @@ class Emitter:
         a, b = self.value(a), self.value(b)
         return self.b.select(self.b.icmp_signed("<", a, b), a, b)
 
+    def max(self, a: Any, b: Any) -> Value:
+        """The larger."""
+        a, b = self.value(a), self.value(b)
+        return self.b.select(self.b.icmp_signed(">", a, b), a, b)
+
     # Memory
 
     def at(self, pointer: Value, offset: Any, kind: Any = F32) -> Value:

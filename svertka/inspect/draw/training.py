@@ -80,7 +80,7 @@ def _cut_off(axes: Axes) -> None:
     finite = values[np.isfinite(values)]
     most = 4 * float(np.quantile(finite, 0.75)) if len(finite) else 0.0
     if len(finite) and finite.max() > most > 0:
-        axes.set_ylim(top=most)
+        axes.set_ylim(0, most)
         axes.annotate(
             f"up to {finite.max():.3g}", (0.5, 1.0), (0, -4), xycoords="axes fraction", textcoords="offset points",
             ha="center", va="top", fontsize=8, color=LIGHT["faint"],

@@ -54,7 +54,12 @@ def figure(drawing: Figure, caption: str = "") -> str:
 
 def paragraph(text: str) -> str:
     """Plain words."""
-    return f"<p>{escape(text)}</p>"
+    return f"<p>{worded(text)}</p>"
+
+
+def worded(text: str) -> str:
+    """Escaped; a percent sign stays with its number."""
+    return escape(text.replace(" %", "\u00a0%"))
 
 
 def facts(found: Sequence[tuple[str, str]]) -> str:
@@ -65,7 +70,7 @@ def facts(found: Sequence[tuple[str, str]]) -> str:
 
 def points(sentences: Sequence[str]) -> str:
     """A list of sentences."""
-    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
+    return f"<ul>{''.join(f'<li>{worded(sentence)}</li>' for sentence in sentences)}</ul>"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

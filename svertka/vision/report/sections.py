@@ -15,7 +15,7 @@ from svertka.explain.summaries import Summary, short
 from svertka.inspect import draw
 from svertka.vision.metrics import Evaluation
 from svertka.vision.report.findings import Findings, shown_units
-from svertka.vision.report.page import Section, figure, folded, paragraph, points, table
+from svertka.vision.report.page import Section, figure, folded, paragraph, points, table, worded
 from svertka.vision.tables import percent
 
 _OPEN_ROWS = 30
@@ -135,12 +135,12 @@ def units(found: Findings, picture_of: Callable[[int], Any] | None) -> Section |
         caption = ""
         if made:
             least = min(one.beaten.get(unit, 0.0) for unit in made)
-            caption = "“Made for it” is a picture found by gradient ascent. Each excites its unit more than " + (
-                f"any of the {one.count} pictures does."
+            caption = "“Made for it” is a picture found by gradient ascent. " + (
+                f"Each excites its unit more than any of the {one.count} pictures does."
                 if least == 1
-                else f"at least {percent(least)} of the {one.count} pictures do."
+                else f"Each excites its unit more than do at least {percent(least)} of the {one.count} pictures."
             )
-        body += figure(draw.exciting(one, picture_of, chosen, made=made, names=names), caption)
+        body += figure(draw.exciting(one, picture_of, chosen, made=made, names=names), worded(caption))
     return Section("units", "What excites its units", body)
 
 

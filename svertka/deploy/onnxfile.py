@@ -14,7 +14,7 @@ from svertka.errors import DataError, SvertkaError
 
 _LARGEST = 2**31  # bytes of a file, and of all tensors together
 _NODES = 20_000
-_TYPES: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}  # TensorProto.DataType
+_TYPES: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}  # TensorProto.DataType
 
 
 class OnnxFile:
@@ -44,11 +44,11 @@ class OnnxFile:
         return DataError(f"{self.path} {what}: give an ONNX file of a convolutional network")
 
     def array(self, tensor: Any) -> Any:
-        """A tensor's numbers: float32, int32 or int64."""
+        """A tensor's numbers: float32, int32, int64 or bool."""
         kind = _TYPES.get(tensor.data_type)
         if kind is None:
             raise self.error(
-                f"holds the tensor {tensor.name!r} of the data type {tensor.data_type}, not float32 or int64"
+                f"holds the tensor {tensor.name!r} of the data type {tensor.data_type}, not float32, an integer or bool"
             )
         if any(n < 0 for n in tensor.dims) or len(tensor.dims) > 16:
             raise self.error(f"holds the tensor {tensor.name!r} of the shape {list(tensor.dims)}")
@@ -59,11 +59,14 @@ class OnnxFile:
         if tensor.data_location == 1:  # EXTERNAL
             return self._external(tensor, kind, count)
         if tensor.raw_data:
-            given = np.frombuffer(tensor.raw_data[: len(tensor.raw_data) // 4 * 4], np.dtype(kind).newbyteorder("<")) \
-                if len(tensor.raw_data) == count * np.dtype(kind).itemsize else np.zeros(0)  # fmt: skip
+            whole = len(tensor.raw_data) == count * np.dtype(kind).itemsize
+            given = np.frombuffer(tensor.raw_data if whole else b"", np.dtype(kind).newbyteorder("<"))
         else:
             given = np.array(
-                {1: tensor.float_data, 6: tensor.int32_data, 7: tensor.int64_data}[tensor.data_type], dtype=kind
+                {1: tensor.float_data, 6: tensor.int32_data, 7: tensor.int64_data, 9: tensor.int32_data}[
+                    tensor.data_type
+                ],
+                dtype=kind,
             )
         if given.size != count:
             raise self.error(f"holds the tensor {tensor.name!r} of {list(tensor.dims)} with another number of values")

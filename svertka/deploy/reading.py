@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from svertka.deploy.folding import FOLDED, folded
 from svertka.deploy.graph import INPUT, KINDS, LARGEST, Network
 from svertka.deploy.nodes import READERS, UnableError
 from svertka.deploy.onnxfile import OnnxFile
@@ -115,7 +116,7 @@ class _Reader:
             raise self.file.error(
                 f"has an input of {len(dims)} axes and the data type {kind}, not float32 [N, C, *size]"
             )
-        given = list(size) if size is not None else [0] * (len(dims) - 1)
+        given = list(size) if size is not None else self._told_size(len(dims) - 1)
         if len(given) != len(dims) - 1:
             raise DataError(f"the input size {given} does not fit the {len(dims) - 1} axes of {self.file.path}")
         sizes = []
@@ -128,6 +129,15 @@ class _Reader:
         if math.prod(sizes) > LARGEST:
             raise DataError(f"the input size {sizes} is more than {LARGEST} numbers: give a smaller one")
         return tuple(sizes)
+
+    def _told_size(self, axes: int) -> list[int]:
+        """The size that the metadata tell, for what the file leaves open; zeros if they tell none."""
+        told = self.file.metadata("svertka.preprocessing")
+        told = told if isinstance(told, dict) else {}
+        size = told.get("size")
+        found = [told.get("channels"), *(size if isinstance(size, list) else ())]
+        sound = len(found) == axes and all(type(n) is int and n > 0 for n in found)
+        return [int(n) for n in found] if sound else [0] * axes
 
     def read(self) -> Imported:
         for place, proto in enumerate(self.file.graph.node):
@@ -164,7 +174,7 @@ class _Reader:
         if node.op == "Identity" and node.inputs[0] in self.tensors:
             self.tensors[node.outputs[0]] = self.tensors[node.inputs[0]]
             return
-        if self._shape(node):
+        if self._shape(node) or self._fold(node):
             return
         if node.op not in READERS:
             raise UnableError("is of a kind that is not read")
@@ -261,7 +271,7 @@ class _Reader:
         if name in self.shapes:
             return self.shapes[name]
         value = self.tensors.get(name)
-        if value is None or value.dtype.kind != "i" or value.size > 64:
+        if value is None or value.dtype.kind != "i" or value.size > 64 or value.ndim > 1:
             return None
         return [int(v) for v in np.atleast_1d(value)]
 
@@ -291,6 +301,27 @@ class _Reader:
         if len(result) > 64:
             raise UnableError("makes a shape of more than 64 axes")
         self.shapes[node.outputs[0]] = result
+        return True
+
+    def _number(self, name: str) -> Any:
+        """A constant, or sizes that are known as the size of pictures is; None for what depends on the batch."""
+        if name not in self.shapes:
+            return self.tensors.get(name)
+        entries = self.shapes[name]
+        if any(not isinstance(entry, int) and entry[1] == 0 for entry in entries):
+            return None
+        sizes = [e if isinstance(e, int) else self.results[e[0]][1].shape[e[1]] for e in entries]
+        return np.array(sizes[0] if len(sizes) == 1 else sizes, np.int64)
+
+    def _fold(self, node: Node) -> bool:
+        """Whether the node computes numbers from sizes alone: done here, for pictures of this size."""
+        given = [self._number(name) for name in node.inputs if name]
+        if node.op not in FOLDED or not given or any(value is None for value in given):
+            return False
+        self.tensors[node.outputs[0]] = np.asarray(folded(node.op, node.get, given))
+        note = f"what it computes from sizes is taken as it is for pictures of {'×'.join(map(str, self.size))}"
+        if any(name in self.shapes for name in node.inputs) and note not in self.notes:
+            self.notes.append(note)
         return True
 
 

@@ -27,10 +27,11 @@ _KEY = 64  # hexadecimal digits
 _LARGEST = 64 << 20
 _BLOCK = 4096
 _REMEMBER_USE = 3600.0  # seconds by which an entry's last use may be wrong
-_SWEEPS = 32  # the folder is looked through about each time that LIMIT / _SWEEPS bytes were written
+_SWEEPS = 32  # the folder is looked through each time that a process, or about all of them, wrote LIMIT / _SWEEPS bytes
 _LEFT_BEHIND = 600.0  # a temporary file so old has lost its writer
 
 _warned: set[str] = set()
+_written = 0  # bytes, by this process since it last looked through the folder
 
 
 def key(*parts: str) -> str:
@@ -69,11 +70,16 @@ def read(key: str) -> bytes | None:
 
 def write(key: str, payload: bytes) -> None:
     """Keeps a payload, if that is possible; readers see the whole entry or none."""
+    global _written
     try:
         with _opened(create=True) as place:
             if place is not None:
                 _write(key, payload, place)
-                if int(key[:8], 16) / 2**32 < max(_BLOCK, len(payload)) * _SWEEPS / LIMIT:
+                size = _on_disk(_HEADER + len(payload))
+                _written += size
+                # The digest is the chance by which many processes that each write little look through it, too.
+                if _written >= LIMIT // _SWEEPS or int(key[:8], 16) / 2**32 < size * _SWEEPS / LIMIT:
+                    _written = 0
                     _sweep(place, LIMIT)
     except OSError:
         return
@@ -237,8 +243,13 @@ def _entries(names: list[str], place: int) -> list[tuple[float, int, str]]:
             status = os.stat(name, dir_fd=place, follow_symlinks=False)
         except FileNotFoundError:  # another process was quicker
             continue
-        found.append((status.st_mtime, -(-status.st_size // _BLOCK) * _BLOCK, name))
+        found.append((status.st_mtime, _on_disk(status.st_size), name))
     return found
+
+
+def _on_disk(size: int) -> int:
+    """What a file of this size takes, in whole blocks."""
+    return -(-size // _BLOCK) * _BLOCK
 
 
 def _names(place: int) -> list[str]:

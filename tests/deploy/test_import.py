@@ -13,6 +13,7 @@ from PIL import Image
 import svertka
 from svertka import SvertkaError, models
 from svertka.deploy.export import compared_with_file, export_onnx
+from svertka.deploy.folding import folded
 from svertka.deploy.reading import import_onnx
 from svertka.errors import DataError
 from svertka.vision.modelfile import create_model
@@ -213,3 +214,42 @@ def test_a_model_file_of_steps_that_lie_is_refused(step, reason):
     step = {"name": "a", "inputs": ["input"], **step}
     with pytest.raises(DataError, match=reason):
         create_model("onnx", {"steps": [step], "output": "a"}, 1, (8, 8), 2)
+
+
+def test_a_network_with_open_sizes_comes_back_for_one(tmp_path):
+    """Its adaptive pooling is written as arithmetic on the size."""
+    torch.manual_seed(0)
+    model = models.lenet(1, 5, widths=(4, 8), hidden=16).eval()
+    about = {"preprocessing": Preprocessing(1, (37, 41))}
+    written = export_onnx(model, torch.zeros(2, 1, 37, 41), tmp_path / "m.onnx", **about)
+    assert written.input[1][2:] == ("height", "width")
+    imported = import_onnx(tmp_path / "m.onnx")
+    assert imported.size == (1, 37, 41) and "for pictures of 1×37×41" in imported.notes[0]
+    error = compared_with_file(imported.network, tmp_path / "m.onnx", imported.size, imported.fixed_batch)
+    assert error.theirs <= error.tolerance
+
+
+@pytest.mark.parametrize(
+    ("op", "given", "expected"),
+    [
+        ("Div", ([-7, 7], 2), [-3, 3]), ("Mod", (-7, 3), 2), ("Range", (0, 5, 2), [0, 2, 4]), ("Neg", ([3],), [-3]),
+        ("Where", ([True, False], 1, 2), [1, 2]), ("Max", ([1, 5], 3), [3, 5]),
+        ("Unsqueeze", ([1, 2], [1]), [[1], [2]]), ("Squeeze", ([[1, 2]], [0]), [1, 2]),
+    ],
+)  # fmt: skip
+def test_arithmetic_on_sizes(op, given, expected):
+    found = folded(op, lambda _, default: default, [np.array(each) for each in given])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("op", "given"),
+    [
+        ("Div", (1, 0)), ("Mod", (1, 0)), ("Range", (0, 2**62, 1)), ("Range", (0, 1, 0)), ("Cast", (1,)),
+        ("Add", (np.zeros((1 << 9, 1)), np.zeros((1, 1 << 9)))), ("Add", ([1, 2], [1, 2, 3])),
+        ("Squeeze", ([1, 2], [0])), ("Unsqueeze", ([1, 2], [7])),
+    ],
+)  # fmt: skip
+def test_sizes_that_cannot_be_are_refused(op, given):
+    with pytest.raises((ValueError, ArithmeticError)):
+        folded(op, lambda _, default: default, [np.array(each) for each in given])

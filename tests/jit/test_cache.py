@@ -164,6 +164,19 @@ def test_what_was_used_longest_ago_goes_first(folder, monkeypatch):
     assert state.entries == len(names) - 1
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_process_never_exceeds_the_limit_by_more_than_a_share(monkeypatch):
+    """Whatever the keys: by what it writes between two looks through the folder, and an entry."""
+    limit, size = 64 * 4096, 3000
+    monkeypatch.setattr(cache, "LIMIT", limit)
+    monkeypatch.setattr(cache, "_written", 0)
+    largest = 0
+    for number in range(200):
+        cache.write("f" * 56 + f"{number:08x}", bytes(size))  # by chance such a key never has the folder looked through
+        largest = max(largest, cache.state().size)
+    assert limit * 3 // 4 < largest <= limit + limit // cache._SWEEPS + 4096
+
+
 def test_clearing_takes_entries_and_nothing_else(folder):
     assert cache.clear().entries == 0
     for key in (KEY, OTHER):

@@ -202,6 +202,7 @@ def test_an_interrupt_between_calls_is_an_interrupt():
     run(
         CONVOLUTION
         + """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs behind with SIGINT ignored
 signal.setitimer(signal.ITIMER_REAL, 0.2)
 signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 try:

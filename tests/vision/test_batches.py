@@ -259,7 +259,8 @@ def test_an_interrupt_or_a_kill_leaves_no_process_behind(tmp_path, sent):
     for i in range(4):
         Image.new("L", (5, 6), i).save(tmp_path / f"{i}.png")
     program = textwrap.dedent(f"""
-        import os, torch
+        import os, signal, torch
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs behind with SIGINT ignored
         from svertka.vision.batches import Batches
         from svertka.vision.datasets import Split
         from svertka.vision.pictures import Preprocessing

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from svertka.errors import DataError
 from svertka.explain.draw import style
 from svertka.explain.draw.sheets import Sheet, Slot, Track
 from svertka.explain.draw.svg import Box, Line, Shape, Text, moved
@@ -26,10 +27,19 @@ _FONTS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 _GROUNDS, _INKS = ("paper", "input", "window", "kernel", "output"), ("ink", "faint", "weight", "current")
 _HUNDREDTHS = 100
+_MOST = 1 << 28  # pixels of all frames together, which lie in memory, a byte each
 
 
 def painted(drawn: Sheet, seconds: float) -> bytes:
-    """The whole animation; it starts again when it has stood at its end for three frames' time."""
+    """The whole animation; it starts again when it has stood at its end for three frames' time.
+
+    DataError if its frames would have more than 2²⁸ pixels together.
+    """
+    if drawn.count * round(drawn.width) * round(drawn.height) > _MOST:
+        raise DataError(
+            f"a GIF of {drawn.count} frames of {round(drawn.width)}×{round(drawn.height)} pixels would take too much "
+            "memory: write .svg or .html, or take a smaller input"
+        )
     images = _images(drawn)
     pause = max(2, round(seconds * _HUNDREDTHS)) * 10  # milliseconds, in the format's steps of 10
     durations = [pause] * (len(images) - 1) + [3 * pause]

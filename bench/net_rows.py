@@ -35,7 +35,7 @@ def _model(name: str, channels: int = 3, classes: int = 1000) -> Callable[[], An
     return build
 
 
-def convnext() -> Any:
+def convnext(channels: int = 3, classes: int = 1000) -> Any:
     """ConvNeXt's first two stages in half their width (Liu et al. 2022): 7×7 depthwise, layer norm, wide 1×1, GELU."""
     import torch
     from torch import nn
@@ -52,12 +52,12 @@ def convnext() -> Any:
             y = self.gamma * self.narrow(nn.functional.gelu(self.wide(y)))
             return x + y.permute(0, 3, 1, 2)
 
-    layers: list[nn.Module] = [nn.Conv2d(3, 48, 4, stride=4), *(Block(48) for _ in range(3))]
+    layers: list[nn.Module] = [nn.Conv2d(channels, 48, 4, stride=4), *(Block(48) for _ in range(3))]
     layers += [nn.Conv2d(48, 96, 2, stride=2), *(Block(96) for _ in range(3))]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 1000))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, classes))
 
 
-def unet() -> Any:
+def unet(channels: int = 3, classes: int = 2) -> Any:
     """U-Net with three scales from 32 channels on (Ronneberger et al. 2015), with batch norm."""
     import torch
     from torch import nn
@@ -71,10 +71,10 @@ def unet() -> Any:
     class UNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.down = nn.ModuleList([pair(3, 32), pair(32, 64), pair(64, 128)])
+            self.down = nn.ModuleList([pair(channels, 32), pair(32, 64), pair(64, 128)])
             self.up = nn.ModuleList([nn.ConvTranspose2d(128, 64, 2, 2), nn.ConvTranspose2d(64, 32, 2, 2)])
             self.join = nn.ModuleList([pair(128, 64), pair(64, 32)])
-            self.head = nn.Conv2d(32, 2, 1)
+            self.head = nn.Conv2d(32, classes, 1)
 
         def forward(self, x: Any) -> Any:
             passed = []
@@ -89,7 +89,7 @@ def unet() -> Any:
     return UNet()
 
 
-def densenet() -> Any:
+def densenet(channels: int = 3, classes: int = 1000) -> Any:
     """Two dense blocks of six layers that each add 32 channels (Huang et al. 2017), a transition between."""
     import torch
     from torch import nn
@@ -104,11 +104,11 @@ def densenet() -> Any:
             y = self.conv1(nn.functional.relu(self.norm1(x)))
             return torch.cat([x, self.conv2(nn.functional.relu(self.norm2(y)))], 1)
 
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
     layers += [nn.MaxPool2d(3, 2, 1), *(Layer(64 + 32 * i) for i in range(6))]
     layers += [nn.BatchNorm2d(256), nn.ReLU(inplace=True), nn.Conv2d(256, 128, 1, bias=False), nn.AvgPool2d(2)]
     layers += [*(Layer(128 + 32 * i) for i in range(6)), nn.BatchNorm2d(320), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(320, 1000))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(320, classes))
 
 
 BIG = (3, 224, 224)

@@ -418,13 +418,16 @@ def _factory_in_file(name: str) -> Callable[..., Any]:
     path = Path(file).resolve()
     if not path.is_file():
         raise DataError(f"there is no file {file} to take {attribute} from: give path/to/file.py:factory")
-    found = importlib.util.spec_from_file_location(path.stem, path)
+    known_as = f"_svertka_file_{path.stem}"  # a name that hides no module, whatever the file is called
+    found = importlib.util.spec_from_file_location(known_as, path)
     assert found is not None and found.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(found)
     sys.path.insert(0, str(path.parent))
+    sys.modules[known_as] = module  # where dataclasses, and torch.compile, look for what a class or function stands in
     try:
         found.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[known_as]
         line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
         raise DataError(f"{file} could not be run: {type(error).__name__} in line {line}: {error}") from error
     finally:

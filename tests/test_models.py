@@ -210,6 +210,7 @@ def test_unknown_models_and_arguments_list_the_known_ones() -> None:
 
 
 OWN = """
+from dataclasses import dataclass
 from torch import nn
 from sibling import HIDDEN
 
@@ -224,6 +225,13 @@ def anything(**arguments):
 
 def no_module(channels, classes):
     return 7
+
+@dataclass
+class Sizes:
+    hidden: "int"
+
+def of_sizes(channels, classes):
+    return tiny(channels, classes, Sizes(6).hidden)
 
 number = 3
 """
@@ -240,6 +248,7 @@ def test_a_factory_in_the_user_s_file_is_called(own: Path, monkeypatch: pytest.M
     monkeypatch.chdir(own.parent)
     assert models.create("own.py:tiny", 2, 3, size=(4, 4))[2].out_features == 11
     assert models.create(f"{own}:tiny", 2, 3, hidden=5)[2].out_features == 5
+    assert models.create(f"{own}:of_sizes", 2, 3)[2].out_features == 6
     assert models.create(f"{own}:sized", 2, 3, size=(4, 5))[1].in_features == 40
     assert models.create(f"{own}:anything", 2, 3, bias=False).bias is None
 
@@ -247,7 +256,7 @@ def test_a_factory_in_the_user_s_file_is_called(own: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("tail", "arguments", "words"),
     [
-        (":huge", {}, "no factory 'huge': it has tiny, sized, anything, no_module"),
+        (":huge", {}, "no factory 'huge': it has tiny, sized, anything, no_module, of_sizes"),
         (":number", {}, "no factory 'number'"),
         (":no_module", {}, "type int: it must return a torch.nn.Module"),
         (":tiny", {"depth": 3}, "takes no argument depth: it knows hidden"),

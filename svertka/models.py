@@ -434,6 +434,7 @@ def _factory_in_file(name: str) -> Callable[..., Any]:
         sys.path.remove(str(path.parent))
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        public = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        functions = ((key, value) for key, value in vars(module).items() if inspect.isfunction(value))
+        public = [key for key, value in functions if value.__module__ == known_as and not key.startswith("_")]
         raise DataError(f"{file} has no factory {attribute!r}: it has {', '.join(public) or 'no functions'}")
     return factory  # type: ignore[no-any-return]

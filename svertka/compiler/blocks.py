@@ -20,7 +20,7 @@ from svertka.spec import Activation
 aten = torch.ops.aten
 FxNode: TypeAlias = Any  # `torch.fx.Node`, whose arguments are of too many types
 CONVOLUTION = aten.convolution.default
-_RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)
+RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)
 DENSE = (aten.addmm.default, aten.mm.default)
 NORMS = (
     aten.native_batch_norm.default,
@@ -102,23 +102,6 @@ def only_user(node: FxNode) -> FxNode | None:
 
 def _times(user: FxNode, node: FxNode) -> int:
     return sum(argument is node for argument in user.args)
-
-
-def sink_views(graph: fx.Graph) -> None:
-    """Has nonlinearities stand before views that only they use: act(view(dense(x))) becomes view(act(dense(x)))."""
-    nodes: list[FxNode] = list(graph.nodes)
-    for view in nodes:
-        if view.op != "call_function" or view.target not in _RESHAPES or not is_node(view.args[0]):
-            continue
-        base, user = view.args[0], only_user(view)
-        if user is None or base.target not in DENSE or only_user(base) != view or activation_of(user) is None:
-            continue
-        with graph.inserting_after(base):
-            moved = graph.call_function(user.target, (base, *user.args[1:]), user.kwargs)
-        moved.meta = {**user.meta, "val": base.meta["val"]}
-        view.replace_input_with(base, moved)
-        user.replace_all_uses_with(view)
-        graph.erase_node(user)
 
 
 def find(graph: fx.Graph, held: Callable[[Any], bool]) -> dict[FxNode, Block]:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from svertka import spec
 from svertka.compiler import blocks
-from svertka.compiler.blocks import FxNode, is_node
+from svertka.compiler.blocks import RESHAPES, FxNode, is_node
 from svertka.compiler.held import Derived, norm_scale, norm_shift, scaled, with_places_first
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, NotRecordable
 from svertka.engine import dense, few, pools
@@ -274,8 +274,6 @@ def _filled(given: Sequence[Any], defaults: list[Any]) -> list[Any]:
 
 # Layout
 
-RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default)
-
 
 def view(low: Lowering, node: FxNode) -> Recorded:
     value = low.env[node.args[0]]
@@ -441,6 +439,12 @@ def _average_gradient(low: Lowering, operation: Any, dy: FxNode, x: FxNode) -> R
     return dx, step.detail, 0
 
 
+def _layer_norm(low: Lowering, node: FxNode) -> Recorded:
+    from svertka.compiler import norms
+
+    return norms.of_layer(low, node)
+
+
 def _normed(low: Lowering, node: FxNode) -> Recorded:
     from svertka.compiler import norms
 
@@ -456,6 +460,7 @@ HANDLERS: dict[Any, Callable[[Lowering, FxNode], Recorded]] = {
     aten.mean.dim: _mean,
     aten.amax.default: _mean,
     **dict.fromkeys(blocks.NORMS, _norm),
+    aten.native_layer_norm.default: _layer_norm,
     **dict.fromkeys(RESHAPES, view),
     **dict.fromkeys((aten.as_strided.default, aten.as_strided_.default), _as_strided),
     aten.clone.default: _clone,

@@ -20,6 +20,7 @@ from svertka.compiler.held import Constant, Derived, Source, Weights, frozen
 from svertka.compiler.layers import Flat
 from svertka.compiler.plan import Output, Plan
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, Buffer, NotRecordable, Recorder
+from svertka.compiler.sinking import sink
 from svertka.engine.launch import not_recording
 from svertka.engine.precision import as_noted
 from svertka.errors import GeometryError
@@ -92,7 +93,7 @@ class Lowering:
         placeholders = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         for node, role in zip(placeholders, self.roles, strict=True):
             self.env[node] = self._given(node, role)
-        blocks.sink_views(self.module.graph)
+        sink(self.module.graph, self._is_held)
         found = blocks.find(self.module.graph, self._is_held)
         taken = {node for block in found.values() for node in block.taken}
         self.apart = {*taken, *found}
@@ -292,7 +293,7 @@ class Lowering:
         mark = len(self.recorder.items)
         arguments, keywords = self._for_torch(node.args), {k: self._for_torch(v) for k, v in node.kwargs.items()}
         # Its operand may lie otherwise than torch's own.
-        function = aten.reshape.default if node.target in layers.RESHAPES else node.target
+        function = aten.reshape.default if node.target in blocks.RESHAPES else node.target
         results = self.recorder.call(function, arguments, keywords, like if several else [like])
         self.env[node] = tuple(results) if several else results[0]
         end = len(self.recorder.items)

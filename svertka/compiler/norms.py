@@ -17,6 +17,7 @@ from torch import Tensor
 from svertka.compiler.blocks import FxNode, only_user
 from svertka.compiler.formulas import Expression, is_formula, record_formula
 from svertka.compiler.recorder import NotRecordable
+from svertka.engine.layer_norm import prepare_layer_norm
 from svertka.engine.moments import prepare_moments
 from svertka.kernels.elementwise import Formula
 
@@ -51,6 +52,19 @@ def forward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
     y: Any = Expression(("add", ("mul", _X, _Y), _Z), [x, _wide(scale, x), _wide(shift, x)], tuple(x.shape))
     y = y if joins(low, node) else y.recorded(low)
     return (y, mean, inverse, *running), "moments, elementwise", 0
+
+
+def of_layer(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
+    """A layer norm, whose statistics nobody asks for."""
+    x, shape, gamma, beta, eps = node.args
+    if any(user.args[1] and user.users for user in node.users):
+        raise NotRecordable("its statistics are needed, too")
+    x = low.tensor(x)
+    if x.dtype is not torch.float32:
+        raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
+    lines = [None if part is None else low.recorder.stand_in(low.line(part), ()) for part in (gamma, beta)]
+    runner = low.prepared(prepare_layer_norm, x, math.prod(shape), eps, *(line is not None for line in lines))
+    return (runner(x.contiguous(), *lines), None, None), runner.detail, 0
 
 
 def joins(low: Lowering, node: FxNode) -> bool:

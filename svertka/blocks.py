@@ -38,7 +38,7 @@ class Block(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, height, width] → [N, out_channels, *output size]."""
-        x = fitted(input, self.conv.operation.windows)
+        x = fitted(input, self.conv)
         block = self._as_one(x)
         if block is not None:
             return F.run(block, x, self.conv.weight, self.conv.bias)  # type: ignore[no-any-return]
@@ -52,12 +52,12 @@ class Block(nn.Module):
                 return F.run(rectified, x)  # type: ignore[no-any-return]
             x = x if self.activation is None else self.activation(x)
         if self.pool is not None:
-            x = self.pool(fitted(x, self.pool.operation.windows))
+            x = self.pool(fitted(x, self.pool))
         return x
 
     def _as_one(self, x: Tensor) -> spec.ConvolutionBlock | None:
         """The spec of the block, if kernels train it as one: then nothing between its parts is kept."""
-        if self.norm is not None or type(self.conv) is not Conv2d:
+        if self.norm is not None or type(self.conv) is not Conv2d or torch.compiler.is_compiling():
             return None
         operation = self.conv.operation
         windows = self._pool_after(self.conv, x, operation.output_size(x.shape[2:]))
@@ -114,7 +114,14 @@ def _unwatched(norm: nn.Module | None, activation: nn.Module | None) -> bool:
     return type(activation) is nn.ReLU and not any((*watched, *own))
 
 
-def fitted(x: Tensor, windows: Sequence[Window]) -> Tensor:
-    """`x` itself, or with as many zeros after its end as it lacks for one window."""
+def fitted(x: Tensor, layer: Conv2d | MaxPool2d) -> Tensor:
+    """`x` itself, or with as many zeros after its end as it lacks for one window of a layer."""
+    axes = [spec.per_axis(value, 2, "size") for value in (layer.kernel_size, layer.dilation, layer.padding)]
+    if all(
+        pad.__class__ is int and pad >= 0 and n >= taps * gap
+        for n, taps, gap, pad in zip(x.shape[-2:], *axes, strict=True)
+    ):
+        return x  # as nearly always; it spares torch.compile to follow how windows are made
+    windows: Sequence[Window] = layer.operation.windows
     high, wide = (window.missing(n) for window, n in zip(windows, x.shape[-2:], strict=True))
     return F.pad2d(x, (0, wide, 0, high)) if high or wide else x

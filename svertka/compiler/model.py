@@ -6,8 +6,8 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
-from operator import is_
+from itertools import chain, repeat
+from operator import attrgetter, is_, is_not
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from svertka.errors import SvertkaError
 from svertka.jit import engine
 
 _KINDS = 8  # of calls that are told apart: arrangements of arguments and modes of the modules
+
+_HOOKS, _PRE_HOOKS, _TRAINING = map(attrgetter, ("_forward_hooks", "_forward_pre_hooks", "training"))
 
 
 def compile(model: nn.Module, *example: Any) -> CompiledModel:  # noqa: A001 (torch's name for it)
@@ -89,7 +91,7 @@ class CompiledModel:
         reason = self._unfit(held, leaves)
         if reason:
             return self.model(*arguments, **keywords)
-        key = (form, *[module.training for module in self._modules])
+        key = (form, *map(_TRAINING, self._modules))
         found = self.kinds.get(key)
         if found is None:
             with engine.alone():
@@ -106,8 +108,7 @@ class CompiledModel:
         found = list(chain.from_iterable(map(dict.values, self._children)))
         if len(found) != len(self._found) or not all(map(is_, found, self._found)):
             return True
-        there = [x is not None for x in chain.from_iterable(map(dict.values, self._owners))]
-        return there != self._there
+        return list(map(is_not, chain.from_iterable(map(dict.values, self._owners)), repeat(None))) != self._there
 
     def _unfit(self, held: list[Tensor], leaves: Any) -> str:
         """Why a call goes to the model itself; "" if it doesn't."""
@@ -115,7 +116,7 @@ class CompiledModel:
             isinstance(x, Tensor) and x.requires_grad for part in (leaves, held) for x in part
         ):
             return "it needs gradients"
-        if any(module._forward_hooks or module._forward_pre_hooks for module in self._modules):
+        if any(map(_HOOKS, self._modules)) or any(map(_PRE_HOOKS, self._modules)):
             return "it has hooks"
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"

@@ -75,9 +75,16 @@ class _Conv:
     def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
         # torch's `forward` and its subclasses with weights of their own making end up here.
         if self.precision is None:
-            return F.run(self.operation, input, weight, bias)
+            return self._convolved(input, weight, bias)
         with (noted if torch.compiler.is_compiling() else of_layer)(self.precision):
-            return F.run(self.operation, input, weight, bias)
+            return self._convolved(input, weight, bias)
+
+    def _convolved(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+        # torch.compile would follow, and check before each call, all that makes a spec of the layer's attributes.
+        plain = self.padding_mode == "zeros" and self.padding.__class__ is tuple
+        if torch.compiler.is_compiling() and plain and all(n.__class__ is int and n >= 0 for n in self.padding):
+            return super()._conv_forward(input, weight, bias)  # type: ignore[misc]
+        return F.run(self.operation, input, weight, bias)
 
 
 class Conv1d(_Conv, nn.Conv1d):

@@ -227,9 +227,6 @@ class Worker:
     def load(self, net: Net, batch: int, file: Path, train: bool) -> dict[str, Any]:
         """Prepares a network, and checks its result."""
         self.call = None
-        if "torch._dynamo" in sys.modules:
-            # It keeps what it compiled, and gives up at the ninth nn.Sequential of a process: one function, to it.
-            sys.modules["torch._dynamo"].reset()
         gc.collect()
         _trim()
         if train and not self.peer.can_train:

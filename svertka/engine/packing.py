@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -69,32 +70,36 @@ class WeightOrder:
     """Where the numbers of a weight with these strides stand in a packing, see `kernels.weights`."""
 
     def __init__(self, packing: Packing, shape: Sequence[int], strides: Sequence[int]) -> None:
+        outputs = int(packing.transposed)  # their axis; the other of the two is the inputs'
+        grouped = shape[0] // packing.groups
+        each, channels = (shape[1], grouped) if packing.transposed else (grouped, shape[1])
+        # Where the numbers of one output stand, from its first one on; a whole weight may have hundreds of millions.
         places: Any = sum(
-            np.arange(n).reshape(-1, *[1] * (len(shape) - 1 - axis)) * step
-            for axis, (n, step) in enumerate(zip(shape, strides, strict=True))
+            np.arange(n).reshape(-1, *[1] * (len(shape) - 2 - axis)) * step
+            for axis, (n, step) in enumerate(
+                ((channels, strides[1 - outputs]), *zip(shape[2:], strides[2:], strict=True))
+            )
         )
         if packing.runs:
-            places = np.moveaxis(places, 1, -1)
-            places = places.reshape(shape[0], -1, shape[-1] * shape[1]).swapaxes(1, 2)
-            places = places.reshape(packing.groups, shape[0], -1, places.shape[-1])
+            places = np.moveaxis(places, 0, -1).reshape(math.prod(shape[2:-1]), -1).T
         else:
-            places = places.reshape(packing.groups, shape[0] // packing.groups, shape[1], -1)
-        places = (places.swapaxes(1, 2) if packing.transposed else places)[..., list(packing.taps)]
-        line = places[0, 0].T.reshape(-1) if places.size else np.zeros(0, np.int64)
+            places = places.reshape(channels, math.prod(shape[2:]))
+        places = places[:, list(packing.taps)]
+        line = places.T.reshape(-1) if each else np.zeros(0, np.int64)
         rows = np.argsort(line, kind="stable")
         self.packing, self.count = packing, len(line)
         self.tables = torch.from_numpy(line[rows].astype(np.int32)), torch.from_numpy(rows.astype(np.int32))
         self.addresses = tuple(address(table) for table in self.tables)
-        self._step = int(places[0, 1, 0, 0] - places[0, 0, 0, 0]) if self.count and places.shape[1] > 1 else 1
+        self._step = strides[outputs] if self.count and each > 1 else 1
         self._turned = self._step != 1 and bool((line[rows] == np.arange(self.count)).all())
         parts = max(1, min(-(-_PACKED_TASKS // (packing.groups * packing.blocks)), self.count // _LEAST))
         part = -(-self.count // parts)
         self._tasks = packing.groups * packing.blocks * parts
         self._numbers = {
             "blocks": packing.blocks,
-            "lines": places.shape[1],
+            "lines": each,
             "step": self._step,
-            "group_step": int(places[1].flat[0] - places[0].flat[0]) if self.count and packing.groups > 1 else 0,
+            "group_step": grouped * strides[0] if self.count and packing.groups > 1 else 0,
             "count": self.count,
             "part": part,
             "parts": parts,

@@ -310,13 +310,14 @@ def test_children_of_a_process_with_many_threads_compute():
     workers = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(1, 6)]
     [worker.start() for worker in workers]
     for turn in range(8):
+        # Drawn before: a child may find torch's generator locked for good by a thread that it doesn't have.
+        x, other = torch.randn(1, 3, 20, 21 + turn), torch.randn(32, 3, 3, 3)
         child = os.fork()
         if not child:
             import faulthandler
             faulthandler.dump_traceback_later(20, exit=True)
             with torch.no_grad():
-                x = torch.randn(1, 3, 20, 21 + turn)
-                model[0].weight = torch.nn.Parameter(torch.randn(32, 3, 3, 3))
+                model[0].weight = torch.nn.Parameter(other)
                 y = svertka.functional.conv2d(x, model[0].weight, model[0].bias)
                 y = svertka.functional.conv2d(y, model[1].weight, model[1].bias)
                 torch.testing.assert_close(compiled(x), y, rtol=1e-3, atol=1e-3)

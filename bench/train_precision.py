@@ -1,6 +1,6 @@
 """Training by both precisions: a small residual network on Fashion-MNIST, the same seeds and batches for each.
 
-    python bench/train_precision.py [--images 12000] [--epochs 3] [--seeds 3]
+    python bench/train_precision.py [--images 12000] [--epochs 3] [--seeds 3] [--precision fast]
 
 Convolutions and their gradients are computed by the kernels; the policy decides whether by large Winograd tiles.
 """
@@ -97,11 +97,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", nargs="+", choices=("strict", "fast"), default=["strict", "fast"])
     arguments = parser.parse_args()
     sets = *data("train", arguments.images), *data("t10k", 10_000)
     table = Table("precision", "seed", "loss", "right, %", box=box.SIMPLE_HEAD, pad_edge=False)
     console = Console(highlight=False)
-    for name in ("strict", "fast"):
+    for name in arguments.precision:
         found = []
         report(reset=True)
         for seed in range(arguments.seeds):

@@ -32,7 +32,10 @@ Step = Callable[[], Any]
 
 
 class TorchNet:
-    """torch, each operation after the other."""
+    """torch, each operation after the other.
+
+    The network is of torch's own layers, here and for all that compile it: Svertka's would run on its kernels.
+    """
 
     distribution = "torch"
     last = False
@@ -44,6 +47,12 @@ class TorchNet:
         self.torch, self.threads, self.scratch = torch, threads, scratch
         torch.set_num_threads(threads)
 
+    def made(self, net: Net, form: Any) -> Any:
+        """The network, its weights in a memory format."""
+        from train_rows import torchs_own
+
+        return torchs_own(made(net)).to(memory_format=form)
+
     def compiled(self, model: Any, x: Any) -> Any:
         """The model, in whatever way it is quickest."""
         del x
@@ -54,7 +63,7 @@ class TorchNet:
         torch = self.torch
         torch.set_grad_enabled(False)
         form = torch.channels_last if self.last else torch.contiguous_format
-        model, given = made(net).to(memory_format=form), torch.tensor(x).to(memory_format=form)
+        model, given = self.made(net, form), torch.tensor(x).to(memory_format=form)
         model = self.compiled(model, given)
         return Call(lambda: model(given), lambda y: y.numpy())
 
@@ -63,7 +72,7 @@ class TorchNet:
         torch = self.torch
         torch.set_grad_enabled(True)
         form = torch.channels_last if self.last else torch.contiguous_format
-        model, given = made(net).train().to(memory_format=form), torch.tensor(x).to(memory_format=form)
+        model, given = self.made(net, form).train(), torch.tensor(x).to(memory_format=form)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # so that all see the same losses

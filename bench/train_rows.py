@@ -130,11 +130,14 @@ ROWS = (
 def torchs_own(module: nn.Module) -> nn.Module:
     """The same network of torch's layers wherever torch has the layer; blocks are sequences of their layers."""
     from svertka.models import Block
+    from svertka.nn import GlobalAvgPool2d
 
     for name, part in list(module.named_children()):
         if isinstance(part, Block):
             layers = (part.conv, part.norm, part.activation, part.pool)
             setattr(module, name, nn.Sequential(*(layer for layer in layers if layer is not None)))
+        if isinstance(part, GlobalAvgPool2d):
+            setattr(module, name, nn.AdaptiveAvgPool2d(1))
     for part in module.children():
         torchs_own(part)
     kind = type(module)

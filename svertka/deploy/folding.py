@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from svertka.deploy.onnxfile import TYPES
+
 LARGEST = 1 << 16  # numbers in a result: masks over places, not pictures
-_TYPES: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}  # TensorProto.DataType
 
 
 def _divided(a: Any, b: Any) -> Any:
@@ -38,13 +39,13 @@ def folded(op: str, attribute: Callable[..., Any], given: Sequence[Any]) -> Any:
 
     ValueError if the result would have more than LARGEST numbers, or isn't finite.
     """
-    if math.prod(np.broadcast_shapes(*(x.shape for x in given))) > LARGEST and op in _ELEMENTWISE:
+    if op in (*_ELEMENTWISE, "Mod") and math.prod(np.broadcast_shapes(*(x.shape for x in given))) > LARGEST:
         raise ValueError(f"its result has more than {LARGEST} numbers")
     with np.errstate(all="raise"):
         try:
             match op:
                 case "Cast":
-                    return given[0].astype(_TYPES[attribute("to", 0)])
+                    return given[0].astype(TYPES[attribute("to", 0)])
                 case "Mod":
                     return (np.fmod if attribute("fmod", 0) else np.mod)(*given)
                 case "Range":

@@ -14,7 +14,7 @@ from svertka.errors import DataError, SvertkaError
 
 _LARGEST = 2**31  # bytes of a file, and of all tensors together
 _NODES = 20_000
-_TYPES: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}  # TensorProto.DataType
+TYPES: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_}  # TensorProto.DataType
 
 
 class OnnxFile:
@@ -45,7 +45,7 @@ class OnnxFile:
 
     def array(self, tensor: Any) -> Any:
         """A tensor's numbers: float32, int32, int64 or bool."""
-        kind = _TYPES.get(tensor.data_type)
+        kind = TYPES.get(tensor.data_type)
         if kind is None:
             raise self.error(
                 f"holds the tensor {tensor.name!r} of the data type {tensor.data_type}, not float32, an integer or bool"

@@ -235,6 +235,7 @@ def test_a_network_with_open_sizes_comes_back_for_one(tmp_path):
         ("Div", ([-7, 7], 2), [-3, 3]), ("Mod", (-7, 3), 2), ("Range", (0, 5, 2), [0, 2, 4]), ("Neg", ([3],), [-3]),
         ("Where", ([True, False], 1, 2), [1, 2]), ("Max", ([1, 5], 3), [3, 5]),
         ("Unsqueeze", ([1, 2], [1]), [[1], [2]]), ("Squeeze", ([[1, 2]], [0]), [1, 2]),
+        ("Squeeze", ([[[1, 2, 3]]], [0, 1]), [1, 2, 3]),
     ],
 )  # fmt: skip
 def test_arithmetic_on_sizes(op, given, expected):
@@ -247,6 +248,7 @@ def test_arithmetic_on_sizes(op, given, expected):
     [
         ("Div", (1, 0)), ("Mod", (1, 0)), ("Range", (0, 2**62, 1)), ("Range", (0, 1, 0)), ("Cast", (1,)),
         ("Add", (np.zeros((1 << 9, 1)), np.zeros((1, 1 << 9)))), ("Add", ([1, 2], [1, 2, 3])),
+        ("Mod", (np.ones((1 << 9, 1)), np.ones((1, 1 << 9)))),
         ("Squeeze", ([1, 2], [0])), ("Unsqueeze", ([1, 2], [7])),
     ],
 )  # fmt: skip

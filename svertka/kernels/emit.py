@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeAlias
 
 from llvmlite import ir
@@ -114,6 +115,19 @@ class Emitter:
         """The larger."""
         a, b = self.value(a), self.value(b)
         return self.b.select(self.b.icmp_signed(">", a, b), a, b)
+
+    def sum(self, values: Sequence[Value]) -> Value:
+        """The sum of numbers or vectors, from the first to the last."""
+        return reduce(self.b.fadd, values)
+
+    def across(self, value: Value, merge: Callable[[Value, Value], Value]) -> Value:
+        """One number of all lanes of a vector: each half is merged with the other, until one lane is left."""
+        width = self.lanes // 2
+        while width:
+            turned = shuffle(self, value, value, [(lane + width) % self.lanes for lane in range(self.lanes)])
+            value = merge(value, turned)
+            width //= 2
+        return self.b.extract_element(value, self.i64(0))
 
     # Memory
 

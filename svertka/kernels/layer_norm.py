@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from svertka.kernels.emit import F32, I32, Arguments, Emitter, Value, shuffle
+from svertka.kernels.emit import F32, Arguments, Emitter, Value
 from svertka.kernels.family import Family
 
 POINTERS = ("x", "gamma", "beta", "y")
@@ -25,15 +25,6 @@ class LayerNorm:
     eps: float
     scale: bool = True
     shift: bool = True
-
-
-def _sum(e: Emitter, value: Value) -> Value:
-    """The sum of a vector's lanes."""
-    apart = e.lanes // 2
-    while apart:
-        value = e.b.fadd(value, shuffle(e, value, value, [lane ^ apart for lane in range(e.lanes)]))
-        apart //= 2
-    return e.b.extract_element(value, I32(0))
 
 
 def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
@@ -51,7 +42,7 @@ def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _work
         def over(term: Callable[[Value, Value], Value]) -> Value:
             """The sum of term(number, sum so far), in vectors as far as they go."""
             (sums,) = e.loop(0, whole, lambda at, acc: [term(e.load_vector(x, at), acc)], [e.splat(0.0)], step=e.lanes)
-            (total,) = e.loop(whole, a.columns, lambda at, acc: [term(e.load(x, at), acc)], [_sum(e, sums)])
+            (total,) = e.loop(whole, a.columns, lambda at, acc: [term(e.load(x, at), acc)], [e.across(sums, e.b.fadd)])
             return total
 
         def like(value: Value, number: Value) -> Value:

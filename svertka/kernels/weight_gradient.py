@@ -17,7 +17,6 @@ Few-channel convolutions have the taps of a row as inputs of one tap, see `dense
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -121,7 +120,7 @@ class _Writer:
                     values = self._of_window(here, lanes[v]) if lanes[v] else [e.splat(0.0)] * self.spec.pooled
                     for k, value in enumerate(values):
                         e.store_vector(value, self.panel, e.add(to, k * self.width + v * e.lanes))
-                    result += [_sum(e, [acc[v], *values])] if self.spec.bias else []
+                    result += [e.sum([acc[v], *values])] if self.spec.bias else []
                 return result
 
             if not self.spec.bias:
@@ -237,13 +236,6 @@ class _Writer:
 
         mixed = e.b.icmp_signed("<", offset, ir.Constant(I32, -1))
         return e.choose(mixed, gathered, lambda: [source])[0]
-
-
-def _sum(e: Emitter, values: Sequence[Value]) -> Value:
-    total, *rest = values
-    for value in rest:
-        total = e.b.fadd(total, value)
-    return total
 
 
 def _write(

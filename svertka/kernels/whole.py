@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llvmlite import ir
-
 from svertka.kernels.combine import Combination, Given
 from svertka.kernels.emit import Arguments, Emitter, Value
 from svertka.kernels.family import Family
@@ -86,12 +84,7 @@ class WholeKernel:
         total = sums[0]
         for other in sums[1:]:
             total = self.does.merge(e, total, other)
-        width = e.lanes // 2
-        while width:
-            picks = ir.Constant(e.indices, [(lane + width) % e.lanes for lane in range(e.lanes)])
-            total = self.does.merge(e, total, e.b.shuffle_vector(total, total, picks))
-            width //= 2
-        return e.b.extract_element(total, e.i64(0))
+        return e.across(total, lambda one, other: self.does.merge(e, one, other))
 
     def _step(self, total: Value, value: Value) -> Value:
         return self.does.step(self.e, 0, [total], value, None, None)[0]

@@ -204,7 +204,7 @@ class _Writer:
             places = e.at(self.places, e.mul(i, wide), POINTER)
             values = [e.load_vector(e.load(places, j, POINTER), channel, lanes) for j in range(wide)]
             self._keep(linear_map(e, across, values), e.mul(i, of.across), 1)
-            return [_sum(e, [*sums, *values])] if summed else []
+            return [e.sum([*sums, *values])] if summed else []
 
         def column(j: Value) -> None:
             begin = e.at(self.temporary, e.mul(j, e.lanes))
@@ -314,13 +314,6 @@ class _Writer:
 
 def _transposed(matrix: Matrix) -> Matrix:
     return tuple(zip(*matrix, strict=True))
-
-
-def _sum(e: Emitter, values: Sequence[Value]) -> Value:
-    total, *rest = values
-    for value in rest:
-        total = e.b.fadd(total, value)
-    return total
 
 
 def _write(

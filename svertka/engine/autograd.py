@@ -28,10 +28,10 @@ from svertka.engine import (
 )
 from svertka.engine.dispatch import unfit
 from svertka.engine.layout import neighbours
-from svertka.engine.precision import products
+from svertka.engine.precision import PRODUCTS, products
 from svertka.engine.report import PORTABLE, Call, tally
 from svertka.engine.step import Saved, Step
-from svertka.engine.winograd import FEWEST, TAPS
+from svertka.engine.winograd import FEWEST, suits_windows
 from svertka.window import Window
 
 
@@ -86,16 +86,13 @@ def _quick(operation: spec.Convolution | spec.ConvolutionBlock, x: Tensor) -> bo
 @lru_cache(maxsize=1024)
 def _by_winograd(operation: spec.Convolution | spec.ConvolutionBlock, most: int) -> bool:
     """Whether Winograd's algorithm takes both gradients, with larger tiles than the smallest."""
-    windows = operation.windows
-    sizes = {window.size for window in windows} - {1}
-    plain = all(window.stride == 1 and window.mode == "zeros" for window in windows)
-    return most > _SMALLEST and len(windows) <= 2 and plain and bool(sizes) and sizes <= set(TAPS)
+    plain = all(window.mode == "zeros" for window in operation.windows)
+    return most > PRODUCTS["strict"] and plain and suits_windows(operation.windows)
 
 
 _LARGE = 1 << 18  # numbers of x
 _WORTH = 1 << 16  # numbers of x, from which convolutions are more than the call
 _WIDE, _FEW = 25, 8
-_SMALLEST = 4  # products of a tile on an axis
 
 
 def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,7 @@ from svertka.kernels.winograd_schedule import Direct
 from svertka.window import OUTSIDE, Window
 
 FEWEST = 32  # channels on each side: with fewer, F(2×2) may err a little more than the direct sum
-TAPS = (3, 5, 7)  # on an axis, or 1
+_TAPS = (3, 5, 7)  # on an axis, or 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ def axis_tiles(window: Window, n: int, outputs: int) -> tuple[Any, Any]:
     return np.where(inside, line[np.where(inside, read, 0)], OUTSIDE), np.where(given < count, given, OUTSIDE)
 
 
+def tiles_of(operation: Any, size: Sequence[int], tile: tuple[int, int]) -> list[tuple[Any, Any]]:
+    """`axis_tiles` of the rows and of the columns, for inputs of this size; on one axis there is one row."""
+    lifted = 2 - operation.ndim
+    windows, sizes = (Window(1),) * lifted + operation.windows, (1,) * lifted + tuple(size)
+    return [axis_tiles(window, n, m) for window, n, m in zip(windows, sizes, tile, strict=True)]
+
+
 class Runner:
     """A convolution of inputs of one shape.
 
@@ -106,12 +114,8 @@ class Runner:
         target, groups = host(), operation.groups
         self.shape, self.last, self.question = shape, last, question
         self.direct = last or shape[1] == 1 or math.prod(shape[2:]) == 1  # both formats have the same order
-        windows = (Window(1),) * (2 - operation.ndim) + operation.windows
-        size = (1,) * (2 - operation.ndim) + tuple(x.shape[2:])
-        (rows, y_rows), (columns, y_columns) = (
-            axis_tiles(window, n, m) for window, n, m in zip(windows, size, schedule.tile, strict=True)
-        )
-        across, y_across = size[1], shape[-1]
+        (rows, y_rows), (columns, y_columns) = tiles_of(operation, x.shape[2:], schedule.tile)
+        across, y_across = x.shape[-1], shape[-1]
         self.tables = (
             table(rows, across * x.shape[1]),
             table(columns, x.shape[1]),
@@ -197,19 +201,19 @@ def _pooled(outputs: Any, size: int, count: int) -> Any:
 
 
 def table(places: Any, step: int) -> Tensor:
+    """A kernel's int32 table of places `step` numbers apart, OUTSIDE where there is none."""
     return torch.from_numpy(np.where(places == OUTSIDE, OUTSIDE, places * step).astype(np.int32))
+
+
+def suits_windows(windows: Sequence[Window]) -> bool:
+    """Whether the family, and that of the gradient to the weight, can compute convolutions by such windows."""
+    sizes = {window.size for window in windows} - {1}
+    return len(windows) <= 2 and bool(sizes) and sizes <= set(_TAPS) and all(window.stride == 1 for window in windows)
 
 
 def suits(operation: spec.ConvolutionBlock, weight: Tensor) -> bool:
     """Whether the family can compute it, and is worth a thought."""
-    sizes = {window.size for window in operation.windows} - {1}
-    return (
-        1 <= operation.ndim <= 2
-        and bool(sizes)
-        and sizes <= set(TAPS)
-        and all(window.stride == 1 for window in operation.windows)
-        and min(weight.shape[1], weight.shape[0] // operation.groups) >= FEWEST
-    )
+    return suits_windows(operation.windows) and min(weight.shape[1], weight.shape[0] // operation.groups) >= FEWEST
 
 
 def prepare_winograd(

@@ -13,7 +13,7 @@ from svertka.engine import precision
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import scratch_floats, with_channels_last
 from svertka.engine.packing import Packing, same, weight_order
-from svertka.engine.winograd import TAPS, axis_tiles, table
+from svertka.engine.winograd import suits_windows, table, tiles_of
 from svertka.kernels import winograd_gradient
 from svertka.kernels.target import host
 from svertka.kernels.winograd_gradient import (
@@ -22,7 +22,6 @@ from svertka.kernels.winograd_gradient import (
     WinogradGradientSchedule,
     choose_winograd_gradient,
 )
-from svertka.window import Window
 
 _TASKS = 16  # into so many at least, if there are as many tiles
 _LEAST = 64  # tiles of a split
@@ -37,9 +36,7 @@ def prepare_weight_gradient(
     schedule: WinogradGradientSchedule | None = None,
 ) -> Any:
     """A runner of (x, dy) → (dw, db), shaped like the weight and its bias, or a string if another family is better."""
-    sizes = {window.size for window in operation.windows} - {1}
-    strides = {window.stride for window in operation.windows}
-    if not (1 <= operation.ndim <= 2 and sizes and sizes <= set(TAPS) and strides == {1}):
+    if not suits_windows(operation.windows):
         return "the family doesn't suit"
     down, across = (1,) * (2 - operation.ndim) + tuple(window.size for window in operation.windows)
     groups = operation.groups
@@ -63,13 +60,9 @@ class Runner:
     ) -> None:
         target, groups = host(), operation.groups
         self.bias, self.like = kernel.bias, (weight.shape, weight.stride())
-        windows = (Window(1),) * (2 - operation.ndim) + operation.windows
-        size = (1,) * (2 - operation.ndim) + tuple(x.shape[2:])
-        (rows, y_rows), (columns, y_columns) = (
-            axis_tiles(window, n, m) for window, n, m in zip(windows, size, schedule.tile, strict=True)
-        )
+        (rows, y_rows), (columns, y_columns) = tiles_of(operation, x.shape[2:], schedule.tile)
         self.tables = (
-            table(rows, size[1] * x.shape[1]),
+            table(rows, x.shape[-1] * x.shape[1]),
             table(columns, x.shape[1]),
             table(y_rows, dy.shape[-1] * dy.shape[1]),
             table(y_columns, dy.shape[1]),

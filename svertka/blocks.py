@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from svertka import functional as F
 from svertka import spec
+from svertka import window as geometry
 from svertka.engine.dispatch import trains
 from svertka.nn import BatchNorm2d, Conv2d, MaxPool2d
 from svertka.window import Window
@@ -118,7 +119,7 @@ def fitted(x: Tensor, layer: Conv2d | MaxPool2d) -> Tensor:
     """`x` itself, or with as many zeros after its end as it lacks for one window of a layer."""
     axes = [spec.per_axis(value, 2, "size") for value in (layer.kernel_size, layer.dilation, layer.padding)]
     if all(
-        pad.__class__ is int and pad >= 0 and n >= taps * gap
+        pad.__class__ is int and pad >= 0 and n >= geometry.extent(taps, gap)
         for n, taps, gap, pad in zip(x.shape[-2:], *axes, strict=True)
     ):
         return x  # as nearly always; it spares torch.compile to follow how windows are made

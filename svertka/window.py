@@ -116,6 +116,11 @@ def taps(windows: Sequence[AxisWindow], size: Sequence[int], count: str, xp: Any
     return total
 
 
+def extent(size: int, dilation: int) -> int:
+    """Places from the first tap to the last, both counted: (size − 1) · dilation + 1."""
+    return (size - 1) * dilation + 1
+
+
 def integer(value: Any, name: str, least: int) -> int:
     """`value` as an int of at least `least`, or a GeometryError that calls it `name`."""
     try:
@@ -218,7 +223,7 @@ class Window:
     @property
     def extent(self) -> int:
         """Places from the first tap to the last, both counted: (size − 1) · dilation + 1."""
-        return (self.size - 1) * self.dilation + 1
+        return extent(self.size, self.dilation)
 
     def pads(self, n: int) -> tuple[int, int]:
         """(before, after) for n inputs: for the SAME names max(0, (⌈n/s⌉ − 1)·s + extent − n), split in two."""

@@ -119,6 +119,18 @@ def test_the_gif_has_a_picture_for_each_frame(e, tmp_path):
     assert all((abs(picture - current) <= 4).all(-1).sum() > 500 for picture in pictures)  # the current output
 
 
+def test_a_gif_that_would_flood_the_memory_is_refused(e, tmp_path, monkeypatch):
+    whole = sheet(e.frames())
+    monkeypatch.setattr(gif, "_MOST", whole.count * round(whole.width) * round(whole.height))
+    e.animate(tmp_path / "a.gif")
+    monkeypatch.setattr(gif, "_MOST", gif._MOST - 1)
+    with pytest.raises(
+        DataError, match=rf"a GIF of {whole.count} frames .* write .svg or .html, or take a smaller input"
+    ):
+        e.animate(tmp_path / "b.gif")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
+
+
 def test_the_gif_shows_what_painting_all_of_a_frame_shows():
     """Only what changes is painted; slices that change with the depth, captions too, are among it."""
     whole = sheet(svertka.explain(nn.Conv3d(1, 1, 2), torch.rand(1, 4, 2, 3)).frames())

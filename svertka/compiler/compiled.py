@@ -140,8 +140,20 @@ class Compiled:
         self.weights.alone()
 
     def belongs_to(self, tensors: Sequence[Tensor]) -> None:
-        """Notes whose parameters it works with, so that a report finds it."""
-        self.owners = [weakref.ref(tensor) for tensor in tensors]
+        """Notes whose parameters it works with, so that a report finds it, and when they are gone."""
+        me = weakref.ref(self)
+
+        def gone(_: Any) -> None:
+            compiled = me()
+            if compiled is not None and all(owner() is None for owner in compiled.owners):
+                compiled.forget()
+
+        self.owners = [weakref.ref(tensor, gone) for tensor in tensors]
+
+    def forget(self) -> None:
+        """Gives the memory of plans and weights back: their model isn't there any more, though torch keeps its code."""
+        self.plans.clear()
+        self.weights = Weights(self.weights.names)
 
     def without_plan(self, reason: str) -> Compiled:
         """The function as it is, and why."""

@@ -7,10 +7,13 @@ has changed.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from operator import is_
 from threading import get_ident
 from typing import Any
@@ -20,6 +23,20 @@ from torch import Tensor
 
 from svertka.engine import packing
 from svertka.engine.launch import not_recording
+
+_ROWS = 32  # of a weight that are computed in double at once
+_LARGE = 1 << 20  # bytes of a packed weight, what was computed on the way to which takes room that is worth giving back
+
+
+@cache
+def _trimming() -> Callable[[int], int]:
+    """The C library's `malloc_trim`, if it has one."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0) if sys.platform == "linux" else lambda _: 0
+
+
+def _trim() -> None:
+    """Gives freed memory back to the system, which the C library keeps between what lives on."""
+    _trimming()(0)
 
 
 @dataclass(frozen=True)
@@ -156,10 +173,9 @@ class Weights:
             constants = self._changed_constants()
             changed.update(constants)
             self._constants.update(constants)
-            memo: dict[Any, Any] = {}
             for (held, pack), place in self._ready.items():
                 if not changed.isdisjoint(sources(held)):
-                    place.copy_(self._computed(held, pack, tensors, memo))
+                    place.copy_(self._computed(held, pack, tensors))
         self._state, self._owners = state, [weakref.ref(tensor) for tensor in tensors]
 
     def _state_of(self, tensors: Sequence[Tensor]) -> Any:
@@ -175,14 +191,16 @@ class Weights:
         key = (held, pack)
         with self._turn:
             if key not in self._ready:
-                self._ready[key] = self._computed(held, pack, tensors, {})
+                self._ready[key] = self._computed(held, pack, tensors)
+                if self._ready[key].nbytes >= _LARGE:
+                    _trim()
                 constants = (one for one in sources(held) if isinstance(one, Constant))
                 self._constants.update((one, _version(one.tensor)) for one in constants)
             return self._ready[key]
 
-    def _computed(self, held: Held, pack: Any, tensors: Sequence[Tensor], memo: dict[Any, Any]) -> Tensor:
+    def _computed(self, held: Held, pack: Any, tensors: Sequence[Tensor]) -> Tensor:
         with torch.no_grad(), not_recording():
-            value = evaluate(held, tensors, memo)
+            value = evaluate(held, tensors, {})
             result: Tensor = value.detach().contiguous() if pack is None else pack(value.detach())
             # Of a source itself, and of what shares its memory, a copy: the model may edit it at any time.
             own = result.untyped_storage().data_ptr() in {tensor.untyped_storage().data_ptr() for tensor in tensors}
@@ -234,11 +252,15 @@ def norm_shift(
 
 def scaled(weight: Tensor, gamma: Tensor | None, variance: Tensor, eps: float, transposed: bool, groups: int) -> Tensor:
     """A convolution's weight times batch norm's scale of each output channel."""
-    scale = norm_scale(gamma, variance, eps)
+    scale, result = norm_scale(gamma, variance, eps), torch.empty_like(weight, dtype=torch.float32)
+    each = (1,) * (weight.ndim - 2)
     if transposed:  # [inputs, outputs / groups, …]
-        parts = weight.double().view(groups, -1, *weight.shape[1:])
-        return (parts * scale.view(groups, 1, -1, *(1 for _ in weight.shape[2:]))).view(weight.shape).float()
-    return (weight.double() * scale.view(-1, *(1 for _ in weight.shape[1:]))).float()
+        scale = scale.view(groups, 1, -1, *each).expand(groups, weight.shape[0] // groups, -1, *each)
+    scale = scale.reshape(*weight.shape[:2], *each) if transposed else scale.view(-1, 1, *each)
+    # Row by row, since all of it in double would take more memory than the network.
+    for rows in (slice(first, first + _ROWS) for first in range(0, len(weight), _ROWS)):
+        result[rows] = weight[rows].double() * scale[rows]
+    return result
 
 
 def with_places_first(weight: Tensor, channels: int) -> Tensor:

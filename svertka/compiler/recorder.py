@@ -43,26 +43,22 @@ class Buffer:
     """Memory that a plan knows.
 
     Args:
-        tensor: of its size, untouched: its addresses stand for those of the plan.
+        tensor: of its size, untouched: its addresses stand for those of the plan. None once the plan is written.
         kind: what gives the memory: the plan's arena, input or output or the result of a call of torch, by `index`.
     """
 
-    tensor: Tensor
+    tensor: Any
     kind: str = ARENA
     index: int = 0
     origin: int = 0  # bytes of the tensor that stand before what is given
     first: int = -1  # items of the plan that use it
     last: int = -1
+    start: int = 0  # the first address
+    bytes: int = 0
 
-    @property
-    def start(self) -> int:
-        """The first address."""
-        return self.tensor.untyped_storage().data_ptr()
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return self.tensor.untyped_storage().nbytes()
+    def __post_init__(self) -> None:
+        storage = self.tensor.untyped_storage()
+        self.start, self.bytes = storage.data_ptr(), storage.nbytes()
 
     def used(self, at: int) -> None:
         """Notes that an item of the plan uses it."""
@@ -198,7 +194,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         buffer = self.buffer_of(taps)
         if buffer is None or not buffer.origin:
             raise NotRecordable("it was not pooled by a kernel")
-        return buffer.tensor
+        room: Tensor = buffer.tensor
+        return room
 
     def stand_in(self, held: Held, shape: Sequence[int], last: bool = False) -> Tensor:
         """What runners take for a held weight: untouched memory of its shape, or a line's numbers themselves."""
@@ -209,7 +206,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 tensor = empty(shape, last)
             self._noted(tensor, STAND_IN)
         self._held[id(tensor)] = held
-        self.kept.append(tensor)
+        if len(shape) < 2:
+            self.kept.append(tensor)
         return tensor
 
     def copy(self, x: Tensor, y: Tensor) -> Tensor:

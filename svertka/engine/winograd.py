@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,12 +50,13 @@ class WinogradPacking:
         down, across = (_matrix(m, r) for m, r in zip(self.tile, self.kernel, strict=True))
         outputs, inputs = weight.shape[0] // self.groups, weight.shape[1]
         both = torch.kron(down, across)  # [points, taps]
-        transformed = both @ weight.reshape(-1, both.shape[1]).t().double()
-        transformed = transformed.float().view(-1, self.groups, outputs, inputs)
         packed = weight.new_zeros(self.groups, len(both), self.blocks, inputs, self.width)
-        for block in range(self.blocks):
-            part = transformed[:, :, block * self.width : (block + 1) * self.width]
-            packed[:, :, block, :, : part.shape[2]] = part.permute(1, 0, 3, 2)
+        for group, block in itertools.product(range(self.groups), range(self.blocks)):
+            # One after the other, since all of them in double would take more memory than the network.
+            first = group * outputs + block * self.width
+            part = weight[first : min(first + self.width, (group + 1) * outputs)]
+            transformed = both @ part.reshape(-1, both.shape[1]).t().double()
+            packed[group, :, block, :, : len(part)] = transformed.view(len(both), len(part), inputs).transpose(1, 2)
         return packed
 
 

@@ -1,7 +1,9 @@
 """What a compiled model lives through: its modules, weights and threads change while plans stay."""
 
 import copy
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -276,3 +278,34 @@ def test_models_of_one_class_keep_their_own_weights_and_reports(monkeypatch):
         model.load_state_dict(other_state(model), assign=True)
         assert same(compiled, model, x)
         assert compiled_of(model) == [part]
+
+
+@pytest.mark.parametrize("dynamo", (False, True))
+def test_a_model_that_is_gone_leaves_no_weights_behind(dynamo):
+    """torch keeps the code that it compiled, and with it what we made of the graph, for the next model of the class."""
+    torch.compiler.reset()
+    model, x = made("lenet")
+    compiled = torch.compile(model, backend="svertka") if dynamo else svertka.compile(model)
+    assert same(compiled, model, x)
+    (part,) = compiled_of(model)
+    ready = [weakref.ref(tensor) for tensor in part.weights._ready.values()]
+    assert ready
+    del model, compiled, part
+    gc.collect()
+    assert not any(tensor() is not None for tensor in ready)
+    model, x = made("lenet", 1)
+    compiled = torch.compile(model, backend="svertka") if dynamo else svertka.compile(model)
+    assert same(compiled, model, x)
+
+
+def test_a_plan_keeps_no_memory_but_its_own(pair):
+    """What stood for arena and weights while it was written down would hold the memory that it lay in."""
+    model, compiled, x = pair
+    (part,) = compiled_of(model)
+    ((plan, _),) = part.plans.values()
+    large = [step for step in plan.steps for place in step.places if place.buffer is not None]
+    assert large
+    assert all(place.buffer.tensor is None for step in large for place in step.places if place.buffer is not None)
+    weight = model.dense[0].weight
+    assert not any(isinstance(part, torch.Tensor) and part.shape == weight.shape for part in plan.kept)
+    assert same(compiled, model, x)

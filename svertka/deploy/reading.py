@@ -187,6 +187,8 @@ class _Reader:
         found = self.tensor(node, place)
         if found is None:
             raise UnableError(f"lacks its input number {place}")
+        if not found.size:
+            raise UnableError(f"has an input {node.inputs[place]!r} of the shape {list(found.shape)}, without numbers")
         return found
 
     def activation(self, node: Node, place: int = 0) -> Tensor:

@@ -242,7 +242,7 @@ def _matrix(text: str, name: str) -> Array:
 
 
 def _row(text: str, name: str) -> list[float]:
-    if not text.strip(" \t,"):
+    if not _words(text):
         raise DataError(f"{name} is empty: write numbers between the separators")
     missing = _MISSING.search(text)
     if missing:

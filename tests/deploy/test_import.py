@@ -162,6 +162,9 @@ HOSTILE = {
     "another domain": ([helper.make_node("Relu", ["x"], ["y"], domain="evil")], [], "domain 'evil'"),
     "no inputs": ([helper.make_node("Relu", [], ["y"])], [], "Relu"),
     "no weights": ([helper.make_node("Conv", ["x"], ["y"])], [], "Conv"),
+    "weights without numbers": (
+        [helper.make_node("Conv", ["x", "w"], ["y"])], [("w", np.zeros((3, 0, 1, 1), np.float32))], "without numbers",
+    ),
     "a stride of 0": ([helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[0, 0])], [], "stride"),
     "no output": ([helper.make_node("Relu", ["x"], ["z"])], [], "outputs"),
 }  # fmt: skip

@@ -40,6 +40,8 @@ def test_text(text, expected):
         ("1 2; 3 4; 5; 6; 7 8", r"row 3 of --input .* \(row 4 differs, too\)"),
         ("1 2; 3 x", "entry 2 of row 2 of --input is 'x', which is no number"),
         ("1 2; ; 3 4", "row 2 of --input is empty"),
+        ("\n;", "--input is empty"),
+        ("\xa0; 1", "row 1 of --input is empty"),
         ("1,,2", "entry 2 of --input is missing"),
         ("1 2; 3 4 | 5 6", r"channel 2 of --input has the size 2 and channel 1 has 2×2"),
         ("1 2; 3 4 ;; 5 6", r"plane 2 of --input has the size 1×2 and plane 1 has 2×2"),

@@ -83,10 +83,8 @@ class Plan:
         self.fixups: dict[Key, Fixups] = defaultdict(list)
         self._fill(recorder.items)
         self._spare: list[_Run] = []
-        for (
-            buffer
-        ) in recorder.buffers.values():  # whose addresses nobody needs any more: what lay there may be there yet
-            buffer.tensor = None
+        for buffer in recorder.buffers.values():
+            buffer.tensor = None  # its addresses have become the plan's: what it holds is not needed any more
 
     def _fill(self, items: Sequence[Step | Call]) -> None:
         count = 0

@@ -117,7 +117,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.items: list[Step | Call] = []
         self.buffers: dict[int, Buffer] = {}
         self.kept: list[Any] = []  # runners and constants, whose addresses are in the plan
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, tuple[Tensor, Held]] = {}  # what stands for weights, by its identity
 
     def __enter__(self) -> Any:
         launching.recorders[get_ident()] = self
@@ -135,9 +135,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def packed(self, weight: Tensor, pack: Any) -> Tensor:
         """A held weight in the kernel's order."""
-        held = self._held.get(id(weight))
-        if held is not None:
-            return self.weights.ready(held, pack, self.tensors)
+        stand_in = self._held.get(id(weight))
+        if stand_in is not None:
+            return self.weights.ready(stand_in[1], pack, self.tensors)
         if self.buffer_of(weight) is None:
             raise NotRecordable("its weight is neither a parameter nor computed")
         if not isinstance(pack, Packing):
@@ -205,7 +205,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with _disable_current_modes():
                 tensor = empty(shape, last)
             self._noted(tensor, STAND_IN)
-        self._held[id(tensor)] = held
+        self._held[id(tensor)] = tensor, held
         if len(shape) < 2:
             self.kept.append(tensor)
         return tensor

@@ -49,7 +49,7 @@ def test_two_processes_have_the_gradient_of_both_batches(tmp_path):
     workers = [context.Process(target=step, args=(rank, tmp_path / "store", results)) for rank in range(2)]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=120)[1] for _ in workers]
+    found = [results.get(timeout=300)[1] for _ in workers]
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0

@@ -17,7 +17,7 @@ from svertka.compiler import blocks
 from svertka.compiler.blocks import RESHAPES, FxNode, is_node
 from svertka.compiler.held import Derived, norm_scale, norm_shift, scaled, with_places_first
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, NotRecordable
-from svertka.engine import dense, few, pools
+from svertka.engine import dense, few, inner, pools
 from svertka.engine.autograd import GRADIENTS
 from svertka.engine.layout import channels_last, empty, neighbours, with_channels_last
 from svertka.engine.pad import prepare_pad
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 Recorded = tuple[Any, str, int]  # the value, the kernel's description, multiply-adds
 _ONE = Window(1)
+_TURNED = 1 << 24  # bytes of a weight from which on maps are turned before it, rather than a copy of it once
 
 
 @dataclass(eq=False)
@@ -179,14 +180,17 @@ def _dense(low: Lowering, block: blocks.Block) -> Recorded:
     if bias is not None and tuple(block.base.args[0].meta["val"].shape) != (outputs,):
         raise NotRecordable("its bias isn't a line")
     value = low.env[block.x]
-    if isinstance(value, Flat):
+    reads_as_is = inner.suits_sizes(block.base.meta["val"].shape[0], inputs)
+    if isinstance(value, Flat) and reads_as_is and 4 * inputs * outputs >= _TURNED:
+        x = value.turned()
+    elif isinstance(value, Flat):
         weight = Derived(with_places_first, (weight, value.maps.shape[1]))
         x = value.tensor
     else:
         x = low.tensor(block.x)
     residual = None if block.residual is None else low.tensor(block.residual).contiguous()
     x = x.contiguous()
-    w = low.recorder.stand_in(weight, (outputs, inputs))
+    w = low.recorder.stand_in(weight, (outputs, inputs), as_is=True)
     b = None if bias is None else low.recorder.stand_in(bias, (outputs,))
     operation = spec.ConvolutionBlock((), activation=block.activation)
     run = runner(low, dense.prepare_block, operation, x, w, b, None, residual)

@@ -1,8 +1,8 @@
 """Plans: what was recorded, ready to run as one call for each piece between calls of torch.
 
 A plan's steps have their arguments in one array of 8-byte words. Addresses in them are relative: to the arena, an
-input, an output, or the result of a call of torch. A `_Run` is a copy of the array with an arena of its own, so that
-several threads can run a plan at once.
+input, a parameter, an output, or the result of a call of torch. A `_Run` is a copy of the array with an arena of its
+own, so that several threads can run a plan at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from svertka.compiler.arena import offsets
 from svertka.compiler.held import Constant, Derived, Source, Weights
-from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, OUTPUT, Buffer, Call, Recorder, Step, View
+from svertka.compiler.recorder import ARENA, EXTERNAL, HELD, INPUT, OUTPUT, Buffer, Call, Recorder, Step, View
 from svertka.compiler.rooms import Rooms
 from svertka.jit import plan as walking
 from svertka.jit import threads
@@ -161,6 +161,7 @@ class _Run:
             self.steps[walking.STEP * index : walking.STEP * (index + 1)] = numbers
         self._point((ARENA, 0), self.arena.data_ptr())
         self.inputs = [(key[1], fixups) for key, fixups in plan.fixups.items() if key[0] == INPUT]
+        self.held = [(key[1], fixups) for key, fixups in plan.fixups.items() if key[0] == HELD]
         self.outputs = [(key[1], fixups) for key, fixups in plan.fixups.items() if key[0] == OUTPUT]
         self.externals: list[Any] = [None] * plan.externals
         self.threads = 0
@@ -194,15 +195,12 @@ class _Run:
 
     def __call__(self, inputs: Sequence[Any], held: Sequence[Tensor], seconds: list[float] | None = None) -> list[Any]:
         words = self.words
-        for index, fixups in self.inputs:
-            address = inputs[index].data_ptr()
-            for word, offset in fixups:
-                words[word] = address + offset
         new = self.plan.rooms()
-        for index, fixups in self.outputs:
-            address = new[index].data_ptr()
-            for word, offset in fixups:
-                words[word] = address + offset
+        for places, tensors in ((self.inputs, inputs), (self.held, held), (self.outputs, new)):
+            for index, fixups in places:
+                address = tensors[index].data_ptr()
+                for word, offset in fixups:
+                    words[word] = address + offset
         number = threads.usable(min(torch.get_num_threads(), self.plan.most_threads))
         if number > self.threads:
             self._count_for(number)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from svertka.compiler.held import Held, Weights
+from svertka.compiler.held import Held, Source, Weights
 from svertka.engine import launch as launching
 from svertka.engine import pools
 from svertka.engine.elementwise import IDENTITY, prepare_elementwise
@@ -31,7 +31,7 @@ from svertka.kernels.elementwise import Formula
 aten = torch.ops.aten
 _NEW = (aten.empty.memory_format, aten.empty_strided.default, aten.new_empty.default, aten.empty_like.default)
 _TAPS = 64  # that are turned round, each by a launch
-ARENA, INPUT, OUTPUT, EXTERNAL, STAND_IN = "arena", "input", "output", "external", "stand-in"
+ARENA, INPUT, OUTPUT, EXTERNAL, STAND_IN, HELD = "arena", "input", "output", "external", "stand-in", "held"
 
 
 class NotRecordable(Exception):  # noqa: N818 (a reason, not an error)
@@ -44,12 +44,15 @@ class Buffer:
 
     Args:
         tensor: of its size, untouched: its addresses stand for those of the plan. None once the plan is written.
-        kind: what gives the memory: the plan's arena, input or output or the result of a call of torch, by `index`.
+        kind: what gives the memory: the plan's arena, input, output, parameter or the result of a call of torch, by
+            `index`.
+        held: of a held weight's stand-in, that a kernel may read as it is, the weight.
     """
 
     tensor: Any
     kind: str = ARENA
     index: int = 0
+    held: Any = None
     origin: int = 0  # bytes of the tensor that stand before what is given
     first: int = -1  # items of the plan that use it
     last: int = -1
@@ -197,14 +200,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         room: Tensor = buffer.tensor
         return room
 
-    def stand_in(self, held: Held, shape: Sequence[int], last: bool = False) -> Tensor:
-        """What runners take for a held weight: untouched memory of its shape, or a line's numbers themselves."""
+    def stand_in(self, held: Held, shape: Sequence[int], last: bool = False, as_is: bool = False) -> Tensor:
+        """What runners take for a held weight: untouched memory of its shape, or a line's numbers themselves.
+
+        Kernels may read it `as_is`: in torch's order, not packed.
+        """
         if len(shape) < 2:
             tensor = self.weights.ready(held, None, self.tensors)
         else:
             with _disable_current_modes():
                 tensor = empty(shape, last)
             self._noted(tensor, STAND_IN)
+            buffer = self.buffer_of(tensor)
+            if buffer is not None and as_is:
+                buffer.held = held
         self._held[id(tensor)] = tensor, held
         if len(shape) < 2:
             self.kept.append(tensor)
@@ -257,16 +266,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if buffer is not None:
                     buffer.used(at)
 
-    @staticmethod
-    def _place(pointer: int, buffers: list[Buffer], starts: list[int]) -> Place:
+    def _place(self, pointer: int, buffers: list[Buffer], starts: list[int]) -> Place:
         at = bisect.bisect_right(starts, pointer) - 1
-        if at >= 0 and pointer < starts[at] + max(buffers[at].bytes, 1):
-            return Place(buffers[at], pointer - starts[at] - buffers[at].origin)
-        return Place(None, pointer)
+        if at < 0 or pointer >= starts[at] + max(buffers[at].bytes, 1):
+            return Place(None, pointer)
+        buffer, offset = buffers[at], pointer - starts[at]
+        if buffer.kind == STAND_IN and not self._lies_in_order(buffer):
+            return Place(None, self.weights.ready(buffer.held, None, self.tensors).data_ptr() + offset)
+        return Place(buffer, offset - buffer.origin)
+
+    def _lies_in_order(self, stand_in: Buffer) -> bool:
+        """Whether a weight that is read as it is can be so from the model's memory; then that is where it stands."""
+        if not isinstance(stand_in.held, Source) or not self.tensors[stand_in.held.index].is_contiguous():
+            return False
+        stand_in.kind, stand_in.index = HELD, stand_in.held.index
+        return True
 
     def reads_stand_in(self, mark: int) -> bool:
         """Whether a step from `mark` on reads a held weight as it is, which isn't there."""
-        buffers = [buffer for buffer in self.buffers.values() if buffer.kind == STAND_IN]
+        buffers = [buffer for buffer in self.buffers.values() if buffer.kind == STAND_IN and buffer.held is None]
         return any(
             buffer.start <= pointer < buffer.start + buffer.bytes
             for item in self.items[mark:]

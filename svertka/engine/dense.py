@@ -11,7 +11,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka import window as geometry
-from svertka.engine import few, winograd
+from svertka.engine import few, inner, winograd
 from svertka.engine.grouped import prepare_grouped
 from svertka.engine.launch import Launch, address, constant_line
 from svertka.engine.layout import (
@@ -31,6 +31,7 @@ from svertka.kernels.channelwise import ChannelwiseSchedule
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule, blocks_of
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.few import FewSchedule
+from svertka.kernels.inner import InnerSchedule
 from svertka.kernels.target import host
 from svertka.kernels.winograd import WinogradSchedule
 from svertka.kernels.winograd_schedule import Direct
@@ -91,12 +92,16 @@ def prepare_block(
         runner = few.prepare_few(operation, x, weight, epilogue, schedule)
         if isinstance(schedule, FewSchedule) or not isinstance(runner, str):
             return runner
+    if isinstance(schedule, InnerSchedule) or (
+        schedule is None and inner.suits(operation, x, weight, bias, scale, residual)
+    ):
+        return inner.Runner(x, weight, epilogue, schedule)
     size = tuple(x.shape[2:])
-    inner = operation.convolution.output_size(size)
+    inner_size = operation.convolution.output_size(size)
     sources = geometry.sources(operation.windows, size)
     pooled, order = 1, None
     if operation.pool:
-        order = geometry.sources(operation.pool, inner)
+        order = geometry.sources(operation.pool, inner_size)
         order = order.reshape(-1, order.shape[-1])
         pooled = order.shape[-1]
         if (order == OUTSIDE).any() or len(np.unique(order)) != order.size or pooled > 4 or residual is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,24 @@ _UNARY: dict[Any, str] = {
     aten.neg.default: "neg", aten.abs.default: "abs", aten.sqrt.default: "sqrt", aten.exp.default: "exp",
 }  # fmt: skip
 
+_GRADIENTS: dict[Any, Callable[[Formula, Formula], Formula]] = {
+    aten.sigmoid_backward.default: lambda dy, y: ("mul", dy, ("mul", y, ("sub", ("number", 1.0), y))),
+    aten.tanh_backward.default: lambda dy, y: ("mul", dy, ("sub", ("number", 1.0), ("mul", y, y))),
+    aten.silu_backward.default: lambda dy, x: ("mul", dy, _silu_slope(x, ("sigmoid", 0.0, x))),
+    aten.gelu_backward.default: lambda dy, x: ("mul", dy, ("add", ("normal", x), ("mul", x, _density(x)))),
+}  # of (dy, what was saved): sigmoid and tanh save their result, the others what they were given
+
+
+def _silu_slope(x: Formula, sigmoid: Formula) -> Formula:
+    """(x·σ)′ = σ + x·σ·(1 − σ)."""
+    return ("mul", sigmoid, ("add", ("number", 1.0), ("mul", x, ("sub", ("number", 1.0), sigmoid))))
+
+
+def _density(x: Formula) -> Formula:
+    """Of normal numbers: e^(−x²/2) / √2π."""
+    power: Formula = ("exp", ("mul", ("number", -0.5), ("mul", x, x)))
+    return ("mul", ("number", 1 / math.sqrt(2 * math.pi)), power)
+
 
 def is_formula(node: Any) -> bool:
     """Whether a node is an operation on single numbers that the kernels know."""
@@ -38,6 +57,8 @@ def is_formula(node: Any) -> bool:
         return False
     if node.target is aten.threshold_backward.default:
         return node.args[2] == 0 and all(map(_is_operand, node.args[:2]))
+    if node.target in _GRADIENTS:
+        return node.kwargs.get("approximate", "none") == "none" and all(map(_is_operand, node.args))
     if node.target in _BINARY:
         return not set(node.kwargs) - {"alpha"} and all(map(_is_operand, node.args))
     return (node.target in _UNARY and _is_operand(node.args[0])) or (
@@ -100,6 +121,8 @@ def _formula(low: Lowering, node: Any, operands: list[Tensor]) -> Formula:
     a, b = (_formula(low, part, operands) for part in node.args[:2])
     if node.target is aten.threshold_backward.default:
         return ("relu_gradient", b, a)
+    if node.target in _GRADIENTS:
+        return _GRADIENTS[node.target](a, b)
     if node.kwargs.get("alpha", 1) != 1:
         b = ("mul", ("number", float(node.kwargs["alpha"])), b)
     return (_BINARY[node.target], a, b)

@@ -446,7 +446,20 @@ def _average_gradient(low: Lowering, operation: Any, dy: FxNode, x: FxNode) -> R
 def _layer_norm(low: Lowering, node: FxNode) -> Recorded:
     from svertka.compiler import norms
 
-    return norms.of_layer(low, node)
+    backward = node.target is aten.native_layer_norm_backward.default
+    return norms.of_layer_backward(low, node) if backward else norms.of_layer(low, node)
+
+
+def _product(low: Lowering, node: FxNode) -> Recorded:
+    from svertka.compiler import products
+
+    return products.product(low, node)
+
+
+def _sum(low: Lowering, node: FxNode) -> Recorded:
+    from svertka.compiler import products
+
+    return products.total(low, node)
 
 
 def _normed(low: Lowering, node: FxNode) -> Recorded:
@@ -464,7 +477,9 @@ HANDLERS: dict[Any, Callable[[Lowering, FxNode], Recorded]] = {
     aten.mean.dim: _mean,
     aten.amax.default: _mean,
     **dict.fromkeys(blocks.NORMS, _norm),
-    aten.native_layer_norm.default: _layer_norm,
+    **dict.fromkeys((aten.native_layer_norm.default, aten.native_layer_norm_backward.default), _layer_norm),
+    **dict.fromkeys(blocks.DENSE, _product),
+    aten.sum.dim_IntList: _sum,
     **dict.fromkeys(RESHAPES, view),
     **dict.fromkeys((aten.as_strided.default, aten.as_strided_.default), _as_strided),
     aten.clone.default: _clone,

@@ -27,6 +27,7 @@ from svertka.errors import GeometryError
 
 aten = torch.ops.aten
 KERNEL, TORCH, VIEW, HELD = "kernel", "torch", "view", "held"
+_INTO = {aten.mm.default: aten.mm.out, aten.addmm.default: aten.addmm.out}
 _RANDOM = torch.Tag.nondeterministic_seeded
 
 
@@ -84,6 +85,7 @@ class Lowering:
         self.env: dict[FxNode, Any] = {}
         self.nodes: list[Node] = []
         self.changing = _changing(module.graph)
+        self.sums: dict[FxNode, Tensor] = {}  # that came along with something else
         self.laid: dict[int, Tensor] = {}  # tensors by the id of what they are a copy of, with neighbouring channels
         self._kept: list[Any] = []
         self._held_nodes: dict[FxNode, bool] = {}
@@ -292,12 +294,20 @@ class Lowering:
                 self._torch(part, reason)
         mark = len(self.recorder.items)
         arguments, keywords = self._for_torch(node.args), {k: self._for_torch(v) for k, v in node.kwargs.items()}
+        self.env[node] = self._called(node, arguments, keywords, like, several)
+        end = len(self.recorder.items)
+        self._note(node, like, TORCH, reason, (), (mark, end))
+
+    def _called(self, node: FxNode, arguments: Any, keywords: Any, like: Any, several: bool) -> Any:
+        """A call's result. In training that of a matrix product has its place as those of kernels have."""
+        if self.formatted is not None and node.target in _INTO and like.dtype is torch.float32:
+            room = torch.empty(like.shape)
+            self.recorder.call(_INTO[node.target], arguments, {**keywords, "out": room}, [None])
+            return room
         # Its operand may lie otherwise than torch's own.
         function = aten.reshape.default if node.target in blocks.RESHAPES else node.target
         results = self.recorder.call(function, arguments, keywords, like if several else [like])
-        self.env[node] = tuple(results) if several else results[0]
-        end = len(self.recorder.items)
-        self._note(node, like, TORCH, reason, (), (mark, end))
+        return tuple(results) if several else results[0]
 
     def _for_torch(self, argument: Any) -> Any:
         if is_node(argument):
@@ -352,7 +362,7 @@ class Lowering:
         assert buffer is not None, f"tensors that the recorder doesn't know are held, but not {argument}"
         if buffer.kind == INPUT and (value is buffer.tensor or buffer.origin):
             return Output("input", buffer.index)
-        if buffer.kind == EXTERNAL and buffer.tensor is value:
+        if buffer.kind == EXTERNAL and (buffer.tensor is value or (self.formatted and not formatted)):
             return Output("external", self.recorder.view(value))
         like = argument.meta["val"]
         if self.formatted == 0 and buffer.kind == ARENA and self._is_whole(value, buffer):

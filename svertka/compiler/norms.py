@@ -17,7 +17,7 @@ from torch import Tensor
 from svertka.compiler.blocks import FxNode, only_user
 from svertka.compiler.formulas import Expression, is_formula, record_formula
 from svertka.compiler.recorder import NotRecordable
-from svertka.engine.layer_norm import prepare_layer_norm
+from svertka.engine.layer_norm import prepare_layer_norm, prepare_layer_norm_gradient
 from svertka.engine.moments import prepare_moments
 from svertka.kernels.elementwise import Formula
 
@@ -55,16 +55,48 @@ def forward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
 
 
 def of_layer(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
-    """A layer norm, whose statistics nobody asks for."""
+    """A layer norm: (y, mean, 1 / √(variance + ε)), the latter if somebody asks for them."""
     x, shape, gamma, beta, eps = node.args
-    if any(user.args[1] and user.users for user in node.users):
-        raise NotRecordable("its statistics are needed, too")
-    x = low.tensor(x)
+    x = _float32(low.tensor(x)).contiguous()
+    lines = [_line_of(low, part) for part in (gamma, beta)]
+    there = [line is not None for line in lines]
+    wanted = any(user.args[1] and user.users for user in node.users)
+    runner = low.prepared(prepare_layer_norm, x, math.prod(shape), eps, *there, wanted)
+    if not wanted:
+        return (runner(x, *lines), None, None), runner.detail, 0
+    y, mean, inverse = runner(x, *lines)
+    like = node.meta["val"][1].shape
+    return (y, mean.view(like), inverse.view(like)), runner.detail, 0
+
+
+def of_layer_backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
+    """The gradients to (x, γ, β) of a layer norm."""
+    dy, x, shape, mean, inverse, gamma, beta, wanted = node.args
+    x, dy = (_float32(low.tensor(part)).contiguous() for part in (x, dy))
+    mean, inverse, line = low.tensor(mean), low.tensor(inverse), _line_of(low, gamma)
+    lines = (gamma is not None and wanted[1]) or (beta is not None and wanted[2])
+    runner = low.prepared(
+        prepare_layer_norm_gradient, x, math.prod(shape), line is not None, bool(lines), bool(wanted[0])
+    )
+    dx, d_gamma, d_beta = runner(dy, x, line, mean, inverse)
+    kept = [
+        None if part is None or not want else part for part, want in zip((d_gamma, d_beta), wanted[1:], strict=True)
+    ]
+    return (dx, *(None if part is None else part.view(tuple(shape)) for part in kept)), runner.detail, 0
+
+
+def _float32(x: Tensor) -> Tensor:
     if x.dtype is not torch.float32:
         raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
-    lines = [None if part is None else low.recorder.stand_in(low.line(part), ()) for part in (gamma, beta)]
-    runner = low.prepared(prepare_layer_norm, x, math.prod(shape), eps, *(line is not None for line in lines))
-    return (runner(x.contiguous(), *lines), None, None), runner.detail, 0
+    return x
+
+
+def _line_of(low: Lowering, node: FxNode) -> Tensor | None:
+    """A parameter, one number after the other, whether it is held or comes in; None of none."""
+    value = low.parameter(node)
+    if value is None:
+        return None
+    return value.contiguous() if isinstance(value, Tensor) else low.recorder.stand_in(value, ())
 
 
 def joins(low: Lowering, node: FxNode) -> bool:
@@ -92,9 +124,7 @@ def backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
 
 
 def _laid(low: Lowering, node: FxNode) -> Tensor:
-    x = low.tensor(node)
-    if x.dtype is not torch.float32:
-        raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
+    x = _float32(low.tensor(node))
     return x.contiguous() if x.ndim == 2 else low.with_neighbours(x)
 
 

@@ -77,23 +77,33 @@ class Plan:
         self.separate_bytes = sum(b.bytes for b in arena)
         self.at = dict(zip(map(id, arena), places, strict=True))
         self.items: list[_Segment | Call] = []
+        self.ends: list[int] = []  # of each item of the plan, the last one of the recorder
         self.steps: list[Step] = [item for item in recorder.items if isinstance(item, Step)]
         self.words: list[int] = []
         self.arguments: list[int] = []  # the first word of each step
         self.fixups: dict[Key, Fixups] = defaultdict(list)
         self._fill(recorder.items)
+        kept = {id(output.value.buffer) for output in outputs if output.kind == "external"}
+        spent = [buffer for buffer in external if id(buffer) not in kept]
+        self.spent = [  # results of calls that nobody needs after an item
+            [buffer.index for buffer in spent if first < buffer.last <= last]
+            for first, last in zip([-1, *self.ends], self.ends, strict=False)
+        ]
         self._spare: list[_Run] = []
         for buffer in recorder.buffers.values():
             buffer.tensor = None  # its addresses have become the plan's: what it holds is not needed any more
 
     def _fill(self, items: Sequence[Step | Call]) -> None:
         count = 0
-        for item in items:
+        for at, item in enumerate(items):
             if isinstance(item, Call):
                 self.items.append(item)
+                self.ends.append(at)
                 continue
             if not self.items or isinstance(self.items[-1], Call):
                 self.items.append(_Segment(count, 0, 1))
+                self.ends.append(at)
+            self.ends[-1] = at
             segment = self.items[-1]
             assert isinstance(segment, _Segment)
             segment.count, segment.widest = segment.count + 1, max(segment.widest, item.launch.tasks)
@@ -204,8 +214,10 @@ class _Run:
         number = threads.usable(min(torch.get_num_threads(), self.plan.most_threads))
         if number > self.threads:
             self._count_for(number)
-        for function, item in self.items:
+        for (function, item), spent in zip(self.items, self.plan.spent, strict=True):
             function(item, number, (inputs, new, held), seconds)
+            for index in spent:
+                self.externals[index] = None
         return self._results(inputs, new, held)
 
     def _segment(self, pair: Any, number: int, _: Any, seconds: list[float] | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from llvmlite import ir
 
 from svertka.kernels.emit import I32, I64, Arguments, Emitter, Value
-from svertka.kernels.epilogue import ACTIVATIONS, activate, exp
+from svertka.kernels.epilogue import ACTIVATIONS, activate, exp, normal
 from svertka.kernels.family import Family
 from svertka.spec import Activation
 
@@ -48,6 +48,7 @@ OPERATORS: dict[str, Callable[..., Value]] = {
     "abs": lambda e, a: e.call("llvm.fabs", a),
     "sqrt": lambda e, a: e.call("llvm.sqrt", a),
     "exp": exp,
+    "normal": normal,
     "maximum": lambda e, a, b: e.maximum(a, b),
     "minimum": _minimum,
     # Where a ≤ 0 the gradient of relu is 0; elsewhere, and at NaN, it is b.

@@ -123,6 +123,12 @@ def _erf(e: Emitter, x: Value) -> Value:
     return e.b.select(inside, e.b.fmul(x, y), e.call("llvm.copysign", e.splat(1.0), x))
 
 
+def normal(e: Emitter, x: Value) -> Value:
+    """Φ(x) = (1 + erf(x / √2)) / 2, to 10⁻⁷: the share of normal numbers below x."""
+    half = e.splat(0.5)
+    return e.fma(half, _erf(e, e.b.fmul(x, e.splat(math.sqrt(0.5)))), half)
+
+
 def _gelu(e: Emitter, x: Value, _: float) -> Value:
     half = e.b.fmul(x, e.splat(0.5))
     return e.fma(half, _erf(e, e.b.fmul(x, e.splat(math.sqrt(0.5)))), half)

@@ -1,30 +1,50 @@
-"""Layer norm of rows [rows, columns], such as the channels of each place:
+"""Layer norm of rows [rows, columns], such as the channels of each place, and its gradient:
 
-    y = (x − m) · γ / √(v + ε) + β,  m = Σ x / n,  v = Σ (x − m)² / n  over a row
+    y = (x − m) · γ · r + β,  r = 1 / √(v + ε),  m = Σ x / n,  v = Σ (x − m)² / n  over a row of n columns
+    dx = r · (g − Σ g / n − z · Σ g·z / n),  g = dy · γ,  z = (x − m) · r
+    dγ = Σ dy · z,  dβ = Σ dy  over all rows
 
-(Ba et al. 2016). A row stays in the cache while it is read three times. A task is some rows.
+(Ba et al. 2016). A row stays in the cache while it is read two or three times. A task is some rows; the gradients to γ
+and β are sums [tasks, 2, columns], dβ's first, that are put together afterwards, see `moments`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from svertka.kernels.emit import F32, Arguments, Emitter, Value
 from svertka.kernels.family import Family
 
-POINTERS = ("x", "gamma", "beta", "y")
+POINTERS = ("x", "gamma", "beta", "y", "mean", "inverse")
+GRADIENT_POINTERS = ("dy", "x", "gamma", "mean", "inverse", "dx", "sums")
 NUMBERS = ("rows", "columns", "rows_in_task")
 
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """ε, and whether there are a scale γ and a shift β."""
+    """ε, whether there are a scale γ and a shift β, and whether each row's m and r are kept, too."""
 
     eps: float
     scale: bool = True
     shift: bool = True
+    statistics: bool = False
+
+
+@dataclass(frozen=True)
+class LayerNormGradient:
+    """Whether there is a scale γ, and whether the gradients to γ and β, and to x, are wanted."""
+
+    scale: bool = True
+    lines: bool = True
+    x: bool = True
+
+
+def _like(e: Emitter, value: Value, number: Value) -> Value:
+    """The number, in all lanes if the value is a vector."""
+    return number if value.type == F32 else e.splat(number)
 
 
 def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
@@ -45,9 +65,7 @@ def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _work
             (total,) = e.loop(whole, a.columns, lambda at, acc: [term(e.load(x, at), acc)], [e.across(sums, e.b.fadd)])
             return total
 
-        def like(value: Value, number: Value) -> Value:
-            return number if value.type == F32 else e.splat(number)
-
+        like = partial(_like, e)
         mean = e.b.fdiv(over(lambda value, acc: e.b.fadd(acc, value)), count)
 
         def squared(value: Value, acc: Value) -> Value:
@@ -56,6 +74,10 @@ def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _work
 
         variance = e.b.fdiv(over(squared), count)
         inverse = e.b.fdiv(e.f32(1.0), e.call("llvm.sqrt", e.b.fadd(variance, e.f32(spec.eps))))
+
+        if spec.statistics:
+            e.store(mean, a.mean, index)
+            e.store(inverse, a.inverse, index)
 
         def store(at: Value, read: Callable[..., Value], write: Callable[..., None]) -> None:
             value = read(x, at)
@@ -71,3 +93,66 @@ def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _work
 
 
 LAYER_NORM = Family("layer norm", POINTERS, NUMBERS, _write)
+
+
+def _write_gradient(spec: LayerNormGradient, _: Any, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
+    """Task rows."""
+    a = Arguments(e, slots, GRADIENT_POINTERS, NUMBERS)
+    first = e.mul(task, a.rows_in_task)
+    last = e.min(e.add(first, a.rows_in_task), a.rows)
+    whole = e.sub(a.columns, e.b.and_(a.columns, e.i64(e.lanes - 1)))
+    count = e.b.sitofp(a.columns, F32)
+    d_beta = e.at(a.sums, e.mul(e.mul(task, 2), a.columns))
+    d_gamma = e.at(d_beta, a.columns)
+    like = partial(_like, e)
+
+    def columns(body: Callable[..., Sequence[Value]], vectors: Sequence[Value] = ()) -> list[Value]:
+        """Carries `vectors` through body(column, read, write, *vectors), and what their lanes add up to further."""
+        sums = e.loop(0, whole, lambda at, *acc: body(at, e.load_vector, e.store_vector, *acc), vectors, step=e.lanes)
+        ends = [e.across(value, e.b.fadd) for value in sums]
+        return e.loop(whole, a.columns, lambda at, *acc: body(at, e.load, e.store, *acc), ends)
+
+    def nothing(at: Value, _: Any, write: Callable[..., None]) -> Sequence[Value]:
+        zero = e.splat(0.0) if write == e.store_vector else e.f32(0.0)
+        write(zero, d_beta, at)
+        write(zero, d_gamma, at)
+        return ()
+
+    def row(index: Value) -> None:
+        start = e.mul(index, a.columns)
+        dy, x, dx = (e.at(pointer, start) for pointer in (a.dy, a.x, a.dx))
+        mean, inverse = e.load(a.mean, index), e.load(a.inverse, index)
+
+        def numbers(at: Value, read: Callable[..., Value]) -> tuple[Value, Value, Value]:
+            """dy, g and z."""
+            value = read(x, at)
+            z = e.b.fmul(e.b.fsub(value, like(value, mean)), like(value, inverse))
+            d = read(dy, at)
+            return d, e.b.fmul(d, read(a.gamma, at)) if spec.scale else d, z
+
+        def products(at: Value, read: Any, write: Any, *acc: Value) -> Sequence[Value]:
+            d, g, z = numbers(at, read)
+            if spec.lines:
+                write(e.b.fadd(read(d_beta, at), d), d_beta, at)
+                write(e.fma(d, z, read(d_gamma, at)), d_gamma, at)
+            return [e.b.fadd(acc[0], g), e.fma(g, z, acc[1])] if spec.x else ()
+
+        sums = columns(products, [e.splat(0.0)] * 2 if spec.x else ())
+        if not spec.x:
+            return
+        one, two = (e.b.fdiv(value, count) for value in sums)
+
+        def store(at: Value, read: Any, write: Any) -> Sequence[Value]:
+            _, g, z = numbers(at, read)
+            off = e.b.fsub(e.b.fsub(g, like(g, one)), e.b.fmul(z, like(g, two)))
+            write(e.b.fmul(off, like(g, inverse)), dx, at)
+            return ()
+
+        columns(store)
+
+    if spec.lines:
+        columns(nothing)
+    e.loop(first, last, row)
+
+
+LAYER_NORM_GRADIENT = Family("layer norm gradient", GRADIENT_POINTERS, NUMBERS, _write_gradient)

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 import svertka
 from svertka.compiler import backend
-from svertka.compiler.compiled import Compiled
+from svertka.compiler.compiled import Compiled, compiled_of
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,69 @@ def test_depthwise_gradients_are_kernels_too():
     loss_of(run(x)).backward()
     for part in svertka.report(run):
         assert not [node for node in part.fallbacks if "convolution" in node.name]
+
+
+def test_a_convnext_is_kernels_forward_and_backward():
+    model, x = made("convnext")
+    run = compiled(model.train())
+    for rows in (1, 40):  # pictures: of the last layer the rows
+        loss_of(run(x[:1].repeat(rows, 1, 1, 1))).backward()
+    for part in svertka.report(run)[-2:]:
+        assert {node.name for node in part.fallbacks} <= {"new_zeros", "copy", "as_strided_scatter"}, part
+    for part in svertka.report(run)[:2]:
+        reasons = {node.detail for node in part.fallbacks if node.name == "linear"}
+        assert reasons == {"there are too few rows for a weight that is packed at each step"}
+
+
+class Lines(nn.Module):
+    """Dense layers of all kinds on rows: wide and narrow, without a bias, with frozen parts, with layer norm."""
+
+    def __init__(self, activation):
+        super().__init__()
+        self.wide, self.narrow, self.last = nn.Linear(6, 50), nn.Linear(50, 7, bias=False), nn.Linear(7, 5)
+        self.norm, self.plain, self.scale = (
+            nn.LayerNorm(7),
+            nn.LayerNorm(50, elementwise_affine=False),
+            nn.Parameter(torch.randn(7)),
+        )
+        self.activation = activation
+        self.last.bias.requires_grad_(False)
+        self.norm.weight.requires_grad_(False)
+
+    def forward(self, x):
+        y = self.plain(self.activation(self.wide(x)))
+        return self.last(self.norm(self.narrow(y)) * self.scale)
+
+
+@pytest.mark.parametrize("rows", (1, 31, 32, 100))
+@pytest.mark.parametrize("activation", (F.gelu, F.silu, torch.sigmoid, torch.tanh, F.relu))
+def test_dense_layers_on_rows(activation, rows):
+    torch.manual_seed(0)
+    model, x = Lines(activation), torch.randn(rows, 6)
+    exact, run = copy.deepcopy(model).double(), compiled(model)
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+    found, expected = gradients(model, run, x), gradients(exact, exact, x.double())
+    assert [grad is not None for grad in found[1:]] == wanted
+    found, expected = ([grad for grad in grads if grad is not None] for grads in (found, expected))
+    assert far(found, expected, 4 * 8 * max(rows, 50) ** 0.5 * EPS) == 0
+    assert far([grad * 1.05 for grad in found], expected, 4 * 8 * max(rows, 50) ** 0.5 * EPS) > 0
+    by_torch = {node.name for part in svertka.report(run) for node in part.fallbacks}
+    assert by_torch <= ({"linear"} if rows < 32 else set())
+
+
+def test_results_of_calls_are_given_back_as_soon_as_nobody_needs_them():
+    model, x = (
+        nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Softsign()) for _ in range(6))),
+        torch.rand(1, 4, 9, 9),
+    )
+    run = compiled(model)
+    loss_of(run(x)).backward()
+    plans = [planned[0] for part in compiled_of(run._orig_mod) for planned in part.plans.values()]
+    assert any(plan.externals for plan in plans)
+    for plan in plans:
+        kept = {output.value.buffer.index for output in plan.outputs if output.kind == "external"}
+        assert kept.isdisjoint(index for spent in plan.spent for index in spent)
+        assert len(kept) + sum(map(len, plan.spent)) == plan.externals
 
 
 def test_gradients_lie_as_their_parameters_and_share_no_memory():

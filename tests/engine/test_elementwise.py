@@ -14,11 +14,13 @@ from svertka.engine import elementwise
 from svertka.engine.elementwise import IDENTITY, prepare_elementwise
 
 X, Y, Z = (("x", i) for i in range(3))
+NORMAL = np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)
 FORMULAS = {
     "sum": (("add", X, ("mul", Y, Z)), lambda x, y, z: x + y * z),
     "ratio": (("div", ("sub", X, Y), ("add", ("abs", Z), ("number", 1.0))), lambda x, y, z: (x - y) / (abs(z) + 1)),
     "gate": (("mul", X, ("sigmoid", 0.01, ("add", Y, Z))), lambda x, y, z: x / (1 + np.exp(-(y + z)))),
     "limits": (("maximum", ("minimum", X, Y), ("neg", Z)), lambda x, y, z: np.maximum(np.minimum(x, y), -z)),
+    "normal": (("mul", ("normal", X), ("sub", Y, Z)), lambda x, y, z: NORMAL(x) * (y - z)),
     "roots": (("sqrt", ("exp", ("relu", 0.0, ("sub", X, Y)))), lambda x, y, _: np.sqrt(np.exp(np.maximum(x - y, 0)))),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from layer_rows import Arrays, Row
 
@@ -36,3 +38,35 @@ def _unlike_draws(row: Row, x: np.ndarray, result: np.ndarray, expected: np.ndar
         return "it draws what isn't in the window"
     off = abs(result.mean() / expected.mean() - 1)
     return "" if off <= 0.02 else f"its draws are off by {off:.1%} on average"
+
+
+# Algorithms that take fewer products than the direct sum round up to 11 times as coarsely (docs/engine.md), and what
+# rounding does to a loss grows from step to step by the same factor, whoever rounded.
+COARSENESS = 11
+
+
+def losses_and_tolerances(exact: Sequence[float], rounded: Sequence[Sequence[float]]) -> np.ndarray:
+    """[2, steps]: the losses of training steps, and by how much those of others may differ from them.
+
+    Args:
+        exact: in float64.
+        rounded: of the same steps in float32, each rounded in another way: the furthest one, of this step or one before
+            it, tells how far rounding alone leads.
+    """
+    losses = np.asarray(exact, np.float64)
+    off = np.abs(np.asarray(rounded, np.float64) - losses).max(0)
+    unit = np.finfo(np.float32).eps * np.abs(losses)
+    return np.stack([losses, COARSENESS * np.maximum.accumulate(np.maximum(off, unit))])
+
+
+def fault_of_losses(found: np.ndarray, expected: np.ndarray) -> str:
+    """What is wrong with the losses of training steps; "" if they are right."""
+    losses, tolerances = expected
+    if found.shape != losses.shape:
+        return f"it took {len(found)} steps, not {len(losses)}"
+    off = np.abs(found - losses)
+    wrong = ~(off <= tolerances)  # also what is no number
+    if not wrong.any():
+        return ""
+    step = int(wrong.argmax())
+    return f"its loss after {step} steps is off by {off[step]:.1g}, where rounding leads to {tolerances[step]:.1g}"

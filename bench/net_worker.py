@@ -1,7 +1,7 @@
 """A process that runs networks for one peer; it answers as `worker` does, with networks in place of rows.
 
 {"load": number, "batch": n, "reference": file, "train": bool}
-                   →  {"error": …, "first": …, "megabytes": …} or {"reason": …}
+                   →  {"error": …, "first": …, "megabytes": …, "step": …} or {"reason": …}
 {"time": seconds}  →  {"median": …, "fastest": …}, seconds of a call
 """
 
@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checking import fault_of_losses, losses_and_tolerances
 from net_rows import NETS, Net, inputs, made
 from peers import Call, CannotError, durations
 from runtimes import DEFAULT, Mnn, OnnxRuntime, OpenVino
-from worker import _end_with_parent, _memory, _short, _trim
+from worker import _end_with_parent, _memory, _own, _short, _trim
 
-TOLERANCE = 1e-3  # of the largest difference, relative to the root mean square of the result
+TOLERANCE = 1e-3  # of the largest difference, relative to the root mean square of the result of inference
+STEPS = 3  # of training, whose losses are compared, and again as many in which memory is watched
 Step = Callable[[], Any]
 
 
@@ -58,6 +60,9 @@ class TorchNet:
         del x
         return model
 
+    def ready(self) -> None:
+        """Forgets earlier networks, and loads what is loaded once, so that neither counts as a network's memory."""
+
     def inference(self, net: Net, x: np.ndarray) -> Call:
         """One run of the network."""
         torch = self.torch
@@ -68,11 +73,15 @@ class TorchNet:
         return Call(lambda: model(given), lambda y: y.numpy())
 
     def training(self, net: Net, x: np.ndarray) -> Call:
+        """Steps."""
+        form = self.torch.channels_last if self.last else self.torch.contiguous_format
+        return self.steps(self.made(net, form), self.torch.tensor(x).to(memory_format=form))
+
+    def steps(self, model: Any, given: Any) -> Call:
         """A step: forward, cross-entropy (of an image's places, too), backward, gradient descent."""
         torch = self.torch
         torch.set_grad_enabled(True)
-        form = torch.channels_last if self.last else torch.contiguous_format
-        model, given = self.made(net, form).train(), torch.tensor(x).to(memory_format=form)
+        model.train()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # so that all see the same losses
@@ -90,7 +99,7 @@ class TorchNet:
             losses.append(loss.item())
             return losses
 
-        return Call(step, lambda found: np.array(found[:3], np.float32))
+        return Call(step, lambda found: np.array(found[:STEPS]))
 
 
 class TorchLastNet(TorchNet):
@@ -115,6 +124,9 @@ class InductorNet(TorchNet):
         self.torch._dynamo.reset()
         return self.torch.compile(model, dynamic=False)
 
+    def ready(self) -> None:
+        _compile_little(self)
+
 
 class OursNet(TorchNet):
     """torch.compile with the backend svertka."""
@@ -127,6 +139,9 @@ class OursNet(TorchNet):
 
         self.torch._dynamo.reset()  # which else runs a class as it is from its ninth model on
         return self.torch.compile(model, backend=backend)
+
+    def ready(self) -> None:
+        _compile_little(self)
 
 
 class OursAheadNet(TorchNet):
@@ -141,13 +156,51 @@ class OursAheadNet(TorchNet):
         return compile(model, x)
 
 
+def _compile_little(peer: TorchNet) -> None:
+    """Has the compiler loaded, and holding nothing else than a step of a layer."""
+    torch = peer.torch
+    with torch.enable_grad():
+        peer.compiled(torch.nn.Conv2d(1, 1, 1), None)(torch.zeros(1, 1, 2, 2)).sum().backward()
+
+
 class ReferenceNet(TorchNet):
-    """torch in float64, or in training in float32: the losses of three steps."""
+    """torch in float64; of training steps the losses, with tolerances from torch's own steps in float32."""
 
     def inference(self, net: Net, x: np.ndarray) -> Call:
         self.torch.set_grad_enabled(False)
         y = made(net).double()(self.torch.tensor(x).double())
         return Call(lambda: y, lambda y: y.numpy())
+
+    def training(self, net: Net, x: np.ndarray) -> Call:
+        torch = self.torch
+        given, plain = torch.tensor(x), torch.contiguous_format
+        exact = self.losses(self.made(net, plain).double(), given.double())
+        rounded = [
+            self.losses(nudged(self.made(net, form), nudge), given.to(memory_format=form))
+            for form in (plain, torch.channels_last)
+            for nudge in (False, True)
+        ]
+        found = losses_and_tolerances(exact, rounded)
+        return Call(lambda: found, lambda y: y)
+
+    def losses(self, model: Any, given: Any) -> Any:
+        """Of the first steps."""
+        call = self.steps(model, given)
+        for _ in range(STEPS):
+            result = call.run()
+        return call.result(result)
+
+
+def nudged(model: Any, nudge: bool) -> Any:
+    """The model with each weight's last place up or down, as chance has it."""
+    import torch
+
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in model.parameters() if nudge else ():
+            up = torch.rand(weight.shape, generator=generator) < 0.5
+            weight.mul_(1 + torch.finfo(torch.float32).eps * (2.0 * up - 1))
+    return model
 
 
 class OnnxNet:
@@ -236,29 +289,40 @@ class Worker:
     def load(self, net: Net, batch: int, file: Path, train: bool) -> dict[str, Any]:
         """Prepares a network, and checks its result."""
         self.call = None
-        gc.collect()
-        _trim()
         if train and not self.peer.can_train:
             raise CannotError("it doesn't train")
         x = inputs(net, batch)
         if isinstance(self.peer, OnnxNet):
             self.peer.expected = np.load(file)
+        else:
+            self.peer.ready()
+        gc.collect()
+        _trim()
+        own = _own("VmRSS")
         start = time.perf_counter()
         call = self.peer.training(net, x) if train else self.peer.inference(net, x)
         result = call.run()
         first = time.perf_counter() - start
-        for _ in range(2 * train):
-            result = call.run()
-        found = call.result(result)
         if isinstance(self.peer, ReferenceNet):
-            np.save(file, found)
+            np.save(file, call.result(result))
             return {}
-        off = error(found, np.load(file))
-        if not off <= TOLERANCE:
-            return {"reason": f"its result is off by {off:.1g}"}
+        for _ in range((STEPS - 1) * train):
+            result = call.run()
+        found, expected = call.result(result), np.load(file)
+        off = error(found, expected[0] if train else expected)
+        fault = fault_of_losses(found, expected) if train else ""
+        if fault or not (train or off <= TOLERANCE):
+            return {"reason": fault or f"its result is off by {off:.1g}"}
         self.call = call
         durations(call.run, 0.1)
-        return {"error": off, "first": first, "megabytes": max(0, _memory("VmHWM") - self.idle) / 1024}
+        told = {"error": off, "first": first, "megabytes": max(0, _memory("VmHWM") - self.idle) / 1024}
+        if train:
+            gc.collect()
+            _trim()
+            for _ in range(STEPS):
+                call.run()
+            told["step"] = max(0, _own("VmHWM") - own) / 1024
+        return told
 
 
 def main() -> None:

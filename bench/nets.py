@@ -105,10 +105,13 @@ def _digits(value: float) -> str:
 def tables(results: list[Result], peers: list[str]) -> list[tuple[str, list[str], list[list[str]]]]:
     """(title, headings, lines) of all tables."""
     heads = [HEADS[peer] for peer in peers]
+    watched = any("step" in told for result in results for told in result.facts.values())
+    steps = [("a step, MB", ["N", *heads], facts(results, peers, "step", 1.0))] if watched else []
     return [
         ("ms", ["N", *heads, "ratio"], rows(results, peers)),
         ("first call, s", ["N", *heads], facts(results, peers, "first", 1.0)),
         ("memory, MB", ["N", *heads], facts(results, peers, "megabytes", 1.0)),
+        *steps,
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from peers import durations
 from train_rows import ROWS, runner
-from worker import _end_with_parent, _memory, _short, _trim
+from worker import _end_with_parent, _memory, _own, _short, _trim
 
 PEERS = {  # (channels_last, Svertka's layers, compiled, engine)
     "ours": (True, True, False, "auto"),
@@ -55,11 +55,6 @@ def load(number: int, peer: str) -> tuple[dict[str, Any], Any]:
     calls = svertka.report(reset=True)
     paths = {path: sum(n for call, n in calls.items() if call.path == path) for path in ("kernel", "portable")}
     return {"megabytes": peak / 1024, "first": first / 1024, "result": result, "paths": paths}, run
-
-
-def _own(name: str) -> int:
-    """A number of resident KB without the pages of files, such as libraries, which the system can drop."""
-    return _memory(name) - _memory("RssFile")
 
 
 def main() -> None:

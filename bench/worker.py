@@ -127,6 +127,11 @@ def _memory(name: str) -> int:
     return 0
 
 
+def _own(name: str) -> int:
+    """A number of resident KB without the pages of files, such as libraries, which the system can drop."""
+    return _memory(name) - _memory("RssFile")
+
+
 def _trim() -> None:
     """Gives memory back and forgets the peak."""
     with contextlib.suppress(OSError, AttributeError):

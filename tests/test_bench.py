@@ -10,9 +10,11 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
 import choices
+import net_worker
+import torch
 import train_rows
 import train_table
-from checking import TOLERANCE, fault
+from checking import COARSENESS, TOLERANCE, fault, fault_of_losses, losses_and_tolerances
 from layer_rows import ROWS, Arrays, Row, arrays, chosen
 from layer_table import Result, digits, geometric_mean, markdown, milliseconds, missing, ours, rejected, summary, times
 
@@ -142,3 +144,35 @@ def test_a_layer_drawn_at_random_is_measured(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(choices, "MACS", (1e5, 1e6))
     found = choices.measured(next(choices.drawn(1, 0)))
     assert isinstance(found, str) or found.seconds_after <= found.seconds_before
+
+
+def test_losses_may_differ_as_rounding_makes_them() -> None:
+    expected = losses_and_tolerances([4.0, 2.0, 1.0], [[4.0, 2.001, 1.0], [4.0, 2.0, 1.0001]])
+    assert expected[1] == pytest.approx([4 * COARSENESS * 2**-23, COARSENESS * 1e-3, COARSENESS * 1e-3])
+    assert not fault_of_losses(np.array([4.0, 2.01, 1.01]), expected)
+    for wrong, step in (([4.001, 2, 1], 0), ([4, 2.02, 1], 1), ([4, 2, 0.98], 2), ([4, 2, np.nan], 2)):
+        assert f"after {step} steps" in fault_of_losses(np.array(wrong), expected)
+    assert "2 steps, not 3" in fault_of_losses(np.array([4.0, 2.0]), expected)
+
+
+class Wrong(net_worker.TorchNet):
+    """Its second convolution's gradient is too large by a tenth."""
+
+    def made(self, net, form):
+        model = super().made(net, form)
+        layer = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d)][1]
+        layer.weight.register_hook(lambda grad: grad * 1.1)
+        return model
+
+
+@pytest.mark.parametrize("name", ("LeNet", "ResNet-18"))
+def test_a_network_with_a_wrong_gradient_gets_no_number(name, tmp_path) -> None:
+    net = replace(next(net for net in net_worker.NETS if net.name == name), shape=(1 if name == "LeNet" else 3, 28, 28))
+    file, enabled = tmp_path / "reference.npy", torch.is_grad_enabled()
+    try:
+        for peer in (net_worker.ReferenceNet, net_worker.TorchLastNet, net_worker.OursNet, Wrong):
+            answer = net_worker.Worker(peer(torch.get_num_threads(), tmp_path)).load(net, 4, file, True)
+            assert ("reason" in answer) == (peer is Wrong), (peer, answer)
+    finally:
+        torch.set_grad_enabled(enabled)
+    assert "loss after 1 steps" in answer["reason"]

@@ -11,7 +11,9 @@ from torch import Tensor, fx
 
 from svertka import spec
 from svertka import window as geometry
+from svertka.compiler.blocks import RESHAPES
 from svertka.compiler.compiled import Compiled
+from svertka.compiler.joint import POOL_GRADIENTS, rewrite
 from svertka.jit import engine
 
 _MODELS = 8  # of a class that have weights of their own packed
@@ -83,6 +85,9 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
         return make_boxed_func(compiled)
 
     def backward(graph: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        for node in graph.graph.nodes:  # what was saved lies as it lies
+            node.target = torch.ops.aten.reshape.default if node.target in RESHAPES else node.target
+        graph.recompile()
         compiled = Compiled(graph.forward, [None] * len(inputs), "backward", formatted=0)
         compiled.as_is = _ByTorch(graph).run
         compiled.owners = parts[0].owners  # it may be compiled late
@@ -90,9 +95,12 @@ def _trained(module: fx.GraphModule, examples: Sequence[Any], names: Sequence[st
         return make_boxed_func(compiled)
 
     parts: list[Compiled] = []
-    compile_both = aot_autograd(
-        fw_compiler=forward, bw_compiler=backward, partition_fn=min_cut_rematerialization_partition
-    )
+
+    def cut(joint: fx.GraphModule, inputs: Any, **more: Any) -> Any:
+        rewrite(joint)
+        return min_cut_rematerialization_partition(joint, inputs, **more)
+
+    compile_both = aot_autograd(fw_compiler=forward, bw_compiler=backward, partition_fn=cut)
     run = compile_both(module, examples)
 
     def call(*arguments: Any) -> Any:
@@ -110,7 +118,7 @@ class _ByTorch(fx.Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """What torch gives."""
-        if target in _MAX_POOL_GRADIENTS and args[-1].dtype is not torch.int64:
+        if target in POOL_GRADIENTS and args[-1].dtype is not torch.int64:
             _, x, size, stride, padding, dilation, ceil, taps = args
             windows = spec.windows(len(size), size, stride or size, padding, dilation, "zeros", ceil)
             table = torch.from_numpy(geometry.sources(windows, x.shape[2:]))
@@ -118,12 +126,6 @@ class _ByTorch(fx.Interpreter):
             places = table[torch.arange(len(table)), taps.flatten(2).long()].view(taps.shape)
             args = (*args[:-1], places)
         return super().call_function(target, args, kwargs)
-
-
-_MAX_POOL_GRADIENTS = (
-    torch.ops.aten.max_pool2d_with_indices_backward.default,
-    torch.ops.aten.max_pool3d_with_indices_backward.default,
-)
 
 
 def _results_of_forward() -> int:

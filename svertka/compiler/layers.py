@@ -16,6 +16,7 @@ from svertka import spec
 from svertka.compiler import blocks
 from svertka.compiler.blocks import RESHAPES, FxNode, is_node
 from svertka.compiler.held import Derived, norm_scale, norm_shift, scaled, with_places_first
+from svertka.compiler.joint import SHAPE_ALONE
 from svertka.compiler.recorder import ARENA, EXTERNAL, INPUT, NotRecordable
 from svertka.engine import dense, few, inner, pools
 from svertka.engine.autograd import GRADIENTS
@@ -415,9 +416,11 @@ class _Arguments:
 def _max_pool_backward(low: Lowering, node: FxNode) -> Recorded:
     dy, x, size, stride, padding, dilation, ceil, places = node.args
     windows = spec.windows(len(size), size, stride or size, padding, dilation, "zeros", ceil)
-    x, dy, taken = low.tensor(x), low.tensor(dy), low.tensor(places)
+    dy, taken = low.tensor(dy), low.tensor(places)
     if taken.dtype is torch.int64:
         raise NotRecordable("it was not pooled by a kernel")
+    # Of x only the shape counts, and that it lies as the taps do.
+    x = empty(x.meta["val"].shape, channels_last(taken)) if x.target is SHAPE_ALONE else low.tensor(x)
     taken = low.recorder.room_of(taken)
     step = runner(low, prepare_maximum, spec.MaxPool(windows), x)
     (dx,) = step.backward(dy, Saved((True,), x, (), (taken,)))

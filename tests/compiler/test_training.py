@@ -1,6 +1,7 @@
 """Training steps through torch.compile: gradients against float64, and that all of autograd's ways go on working."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -144,6 +145,41 @@ def test_results_of_calls_are_given_back_as_soon_as_nobody_needs_them():
         kept = {output.value.buffer.index for output in plan.outputs if output.kind == "external"}
         assert kept.isdisjoint(index for spent in plan.spent for index in spent)
         assert len(kept) + sum(map(len, plan.spent)) == plan.externals
+
+
+class Pooled(nn.Module):
+    """ReLU and maximum pooling, with windows apart and overlapping; what is pooled twice goes another way, too."""
+
+    def __init__(self, ndim):
+        super().__init__()
+        conv, self.pool = (nn.Conv2d, F.max_pool2d) if ndim == 2 else (nn.Conv3d, F.max_pool3d)
+        self.convs = nn.ModuleList(conv(n, 6, 3, padding=1) for n in (3, 6, 6))
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.convs[0](x)), 2)
+        x = self.pool(F.relu(self.convs[1](x)), 3, 2, 1)
+        x = F.relu(self.convs[2](x))
+        return self.pool(x, 2), x.mean()
+
+
+@pytest.mark.parametrize("last", (False, True))
+@pytest.mark.parametrize("ndim", (2, 3))
+def test_what_is_pooled_after_a_relu_is_not_kept(ndim, last):
+    torch.manual_seed(0)
+    model, x = Pooled(ndim), torch.randn(2, 3, *[16] * ndim)
+    form = (torch.channels_last if ndim == 2 else torch.channels_last_3d) if last else torch.contiguous_format
+    exact, run = copy.deepcopy(model).double(), compiled(model.to(memory_format=form))
+    found = gradients(model, run, x.to(memory_format=form))
+    expected = gradients(exact, exact, x.double())
+    assert far(found, expected, 4 * 6 * 1000**0.5 * EPS) == 0
+    assert far([grad * 1.05 for grad in found], expected, 4 * 6 * 1000**0.5 * EPS) > 0
+    (forward,), (backward,) = (part.plans.values() for part in compiled_of(run._orig_mod))
+    kept = [tuple(shape) for shape, *_ in forward[0].rooms.shapes]
+    first, third = (6 * 2 * n**ndim for n in (16, 4))
+    sizes = [math.prod(shape) for shape in kept]
+    assert first not in sizes, "the first layer's result is kept"
+    assert sizes.count(third) >= 2, "what goes two ways is"
+    assert not [node for node in backward[1] if node.path == "torch" and "pool" in node.name]
 
 
 def test_gradients_lie_as_their_parameters_and_share_no_memory():

@@ -71,7 +71,7 @@ def _last(_: Any, x: Tensor) -> bool:
 
 
 def _quick(operation: spec.Convolution | spec.ConvolutionBlock, x: Tensor) -> bool:
-    """First layers, wide depthwise windows and what Winograd's algorithm takes, on neighbouring channels.
+    """First layers, depthwise windows and what Winograd's algorithm takes, on neighbouring channels.
 
     Others are no faster than torch's.
     """
@@ -92,7 +92,7 @@ def _by_winograd(operation: spec.Convolution | spec.ConvolutionBlock, most: int)
 
 _LARGE = 1 << 18  # numbers of x
 _WORTH = 1 << 16  # numbers of x, from which convolutions are more than the call
-_WIDE, _FEW = 25, 8
+_WIDE, _FEW = 9, 8  # taps of a depthwise window, channels
 
 
 def _convolution(operation: spec.Convolution, x: Tensor, *tensors: Any) -> Step | str:

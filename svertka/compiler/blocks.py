@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -41,6 +41,7 @@ class Block:
         norm, residual, activation, pool: what follows; of a residual the other summand.
         last: the node whose result the block gives.
         taken: all nodes but the last one.
+        first: the depthwise block that computes x for a 1×1 convolution alone: one kernel may do both.
     """
 
     base: FxNode
@@ -52,6 +53,7 @@ class Block:
     activation: Activation | None = None
     pool: FxNode | None = None
     taken: set[FxNode] = field(default_factory=set)
+    first: Block | None = None
 
     def take(self, *nodes: FxNode) -> None:
         """Goes on by some nodes, the last of which gives what the block gives now."""
@@ -117,7 +119,29 @@ def find(graph: fx.Graph, held: Callable[[Any], bool]) -> dict[FxNode, Block]:
             _grow(block, held, order, taken)
             taken |= block.taken | {block.last}
             blocks[block.last] = block
+    for block in list(blocks.values()):
+        first = blocks.get(block.x)
+        if first is not None and _are_separable(first, block):
+            del blocks[first.last]
+            block.first, block.taken = first, block.taken | first.taken | {first.last}
     return blocks
+
+
+def _are_separable(first: Block, block: Block) -> bool:
+    """Whether a depthwise convolution is read by a 1×1 one alone."""
+    if first.base.target is not CONVOLUTION or block.base.target is not CONVOLUTION:
+        return False
+    channels, (_, inputs, *size) = first.base.args[8], block.base.args[1].meta["val"].shape
+    depthwise = tuple(first.base.args[1].meta["val"].shape[:2]) == (channels, 1) and channels > 1
+    pointwise = set(size) == {1} and inputs == channels and block.pad is None
+    plain = not (first.base.args[6] or block.base.args[6] or first.residual or first.pool or block.pool)
+    return depthwise and pointwise and plain and only_user(first.last) is block.base
+
+
+def apart(block: Block) -> tuple[Block, Block]:
+    """The two blocks that a block with a `first` one is made of."""
+    assert block.first is not None
+    return block.first, replace(block, first=None, taken=block.taken - block.first.taken - {block.first.last})
 
 
 def _block(base: FxNode, held: Callable[[Any], bool]) -> Block | None:

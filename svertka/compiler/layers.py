@@ -24,6 +24,7 @@ from svertka.engine.layout import channels_last, empty, neighbours, with_channel
 from svertka.engine.pad import prepare_pad
 from svertka.engine.pool_gradients import prepare_average, prepare_maximum
 from svertka.engine.precision import products
+from svertka.engine.separable import SeparableBlock, prepare_separable
 from svertka.engine.step import Saved
 from svertka.window import Window
 
@@ -104,6 +105,8 @@ def _prepared(prepare: Callable[..., Any], operation: Any, layouts: tuple[Any, .
 
 def record_block(low: Lowering, block: blocks.Block) -> Recorded:
     """A block as one kernel."""
+    if block.first is not None:
+        return _separable(low, block.first, block)
     return _convolution(low, block) if block.base.target is blocks.CONVOLUTION else _dense(low, block)
 
 
@@ -118,42 +121,76 @@ def shortened(block: blocks.Block) -> blocks.Block | None:
 
 
 def _convolution(low: Lowering, block: blocks.Block) -> Recorded:
-    _, weight_node, bias_node, stride, _, dilation, transposed, output_padding, groups = block.base.args
-    weight, bias = low.parameter(weight_node), low.parameter(bias_node)
-    shape = tuple(weight_node.meta["val"].shape)
-    ndim = len(shape) - 2
-    if block.norm is not None:
-        gamma, beta, mean, variance = (low.line(part) for part in block.norm.args[1:5])
-        eps = block.norm.args[7] if block.norm.target in blocks.NORMS[:2] else block.norm.args[6]
-        weight = Derived(scaled, (weight, gamma, variance, eps, transposed, groups))
-        bias = Derived(norm_shift, (bias, gamma, beta, mean, variance, eps))
-    x, residual = lifted(low.tensor(block.x)), None
-    if block.residual is not None:
-        residual = low.with_neighbours(lifted(low.tensor(block.residual)))
-    operation, prepare = _operation(block, ndim, shape, stride, dilation, output_padding)
-    if ndim == 1:
-        weight = weight.unsqueeze(2) if isinstance(weight, Tensor) else Derived(torch.unsqueeze, (weight, 2))
-        shape = (*shape[:2], 1, *shape[2:])
+    weight, bias, shape = _folded(low, block)
+    transposed = block.base.args[6]
+    x, residual = lifted(low.tensor(block.x)), _residual(low, block)
+    operation, prepare = _operation(block)
     if transposed or not few.suits(operation, x):
         x = low.with_neighbours(x)
-    w = weight if isinstance(weight, Tensor) else low.recorder.stand_in(weight, shape)
-    b = bias if bias is None or isinstance(bias, Tensor) else low.recorder.stand_in(bias, ())
+    w, b = _stand_ins(low, weight, bias, shape)
     # A weight in channels_last makes a result in channels_last, whatever x is.
     rest = (b,) if transposed else (b, None, residual)
     changing = {} if transposed else {"changing": isinstance(weight, Tensor)}
     run = runner(low, prepare, operation, x, empty(shape, True), *rest, **changing)
     y = run(x, w, *rest)
     places = math.prod((x if transposed else block.base.meta["val"]).shape[2:]) * x.shape[0]
-    y = y.squeeze(2) if ndim == 1 else y
-    return y, run.detail, places * math.prod(shape)
+    return _as_laid(y, block), run.detail, places * math.prod(shape)
 
 
-def _operation(
-    block: blocks.Block, ndim: int, shape: tuple[int, ...], stride: Any, dilation: Any, output_padding: Any
-) -> tuple[Any, Callable[..., Any]]:
+def _separable(low: Lowering, first: blocks.Block, second: blocks.Block) -> Recorded:
+    """A depthwise block and the pointwise one after it as one kernel."""
+    tensors: list[Any] = []
+    macs = 0
+    for block in (first, second):
+        weight, bias, shape = _folded(low, block)
+        if isinstance(weight, Tensor) or isinstance(bias, Tensor):
+            raise NotRecordable("its weights aren't held")
+        tensors += _stand_ins(low, weight, bias, shape)
+        images, _, *size = block.base.meta["val"].shape
+        macs += images * math.prod(size) * math.prod(shape)
+    operations = (_operation(block)[0] for block in (first, second))
+    x, residual = low.with_neighbours(lifted(low.tensor(first.x))), _residual(low, second)
+    run = runner(low, prepare_separable, SeparableBlock(*operations), x, *tensors, residual)
+    return _as_laid(run(x, *tensors, residual), second), run.detail, macs
+
+
+def _folded(low: Lowering, block: blocks.Block) -> tuple[Any, Any, tuple[int, ...]]:
+    """A convolution's weight and bias with the batch norm after it, and the weight's shape: of one axis as of two."""
+    weight_node, bias_node, groups = block.base.args[1], block.base.args[2], block.base.args[8]
+    weight, bias = low.parameter(weight_node), low.parameter(bias_node)
+    shape = tuple(weight_node.meta["val"].shape)
+    if block.norm is not None:
+        gamma, beta, mean, variance = (low.line(part) for part in block.norm.args[1:5])
+        eps = block.norm.args[7] if block.norm.target in blocks.NORMS[:2] else block.norm.args[6]
+        weight = Derived(scaled, (weight, gamma, variance, eps, block.base.args[6], groups))
+        bias = Derived(norm_shift, (bias, gamma, beta, mean, variance, eps))
+    if len(shape) == 3:
+        weight = weight.unsqueeze(2) if isinstance(weight, Tensor) else Derived(torch.unsqueeze, (weight, 2))
+        shape = (*shape[:2], 1, *shape[2:])
+    return weight, bias, shape
+
+
+def _stand_ins(low: Lowering, weight: Any, bias: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    w = weight if isinstance(weight, Tensor) else low.recorder.stand_in(weight, shape)
+    b = bias if bias is None or isinstance(bias, Tensor) else low.recorder.stand_in(bias, ())
+    return w, b
+
+
+def _residual(low: Lowering, block: blocks.Block) -> Tensor | None:
+    return None if block.residual is None else low.with_neighbours(lifted(low.tensor(block.residual)))
+
+
+def _as_laid(y: Tensor, block: blocks.Block) -> Tensor:
+    """What a block gives, without the axis that `lifted` added."""
+    return y.squeeze(2) if block.base.meta["val"].ndim == 3 else y
+
+
+def _operation(block: blocks.Block) -> tuple[Any, Callable[..., Any]]:
     """The block's spec and who prepares it."""
-    padding, groups = block.base.args[4], block.base.args[8]
-    if block.base.args[6]:
+    _, weight, _, stride, padding, dilation, transposed, output_padding, groups = block.base.args
+    shape = weight.meta["val"].shape
+    ndim = len(shape) - 2
+    if transposed:
         windows: Any = spec.transposed_windows(ndim, shape[2:], stride, padding, output_padding, dilation)
         if ndim == 1:
             windows = (spec.transposed_windows(1, 1)[0], *windows)
@@ -387,9 +424,9 @@ def _as_float(x: Tensor) -> Tensor:
 def _convolution_backward(low: Lowering, node: FxNode) -> Recorded:
     """The gradients to a convolution's input, weight and bias."""
     dy, x, weight, _, stride, padding, dilation, transposed, output_padding, groups, wanted = node.args
-    shape, ndim = tuple(weight.meta["val"].shape), weight.meta["val"].ndim - 2
+    ndim = weight.meta["val"].ndim - 2
     base = _Arguments((x, weight, None, stride, padding, dilation, transposed, output_padding, groups))
-    operation, _ = _operation(blocks.Block(base, x, base), ndim, shape, stride, dilation, output_padding)
+    operation, _ = _operation(blocks.Block(base, x, base))
     if not transposed:
         operation = operation.convolution
     w = low.parameter(weight)

@@ -265,7 +265,11 @@ class Lowering:
         self._note(block.base if block else node, value, path, detail, fused, (mark, end), macs)
 
     def _apart(self, node: FxNode, block: blocks.Block, reason: str) -> None:
-        """A block that there is no kernel for: shorter, or operation by operation."""
+        """A block that there is no kernel for: as two, shorter, or operation by operation."""
+        if block.first is not None:
+            for part in blocks.apart(block):
+                self._block(part.last, part)
+            return
         shorter = layers.shortened(block)
         parts = [part for part in self.module.graph.nodes if part in block.taken or part is node]
         if shorter is None:

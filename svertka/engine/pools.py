@@ -262,12 +262,9 @@ def _runner(
 ) -> ChannelwiseRunner:
     """An operation on inputs of one shape, by the channelwise family."""
     channels, row = x.shape[1], operation.windows[-1]
-    regular = {"taps": row.size, "stride": row.stride, "dilation": row.dilation} if isinstance(row, Window) else {}
     activation = getattr(operation, "activation", None)
     epilogue = Epilogue(bias is not None, scale is not None, residual is not None, activation)
-    kernel = Channelwise(
-        combination, channels, epilogue, deep=operation.ndim == 3, rows=_overlapping(operation, combination), **regular
-    )
+    kernel = channelwise(operation, combination, channels, epilogue)
     columns = row.output_size(x.shape[-1])
     schedule = schedule or choose_channelwise(kernel, host(), columns)
     if schedule.pixels > columns or schedule.vectors * min(schedule.lanes, channels) > channels:
@@ -278,6 +275,13 @@ def _runner(
     packing = same(Normalised(channels, divide))
     last = channels_last(x) or (weight is not None and channels_last(weight))
     return ChannelwiseRunner(operation, kernel, schedule, x, last, packing)
+
+
+def channelwise(operation: Any, combination: Combination, channels: int, epilogue: Epilogue) -> Channelwise:
+    """What the channelwise family computes for an operation."""
+    row, rows = operation.windows[-1], _overlapping(operation, combination)
+    regular = {"taps": row.size, "stride": row.stride, "dilation": row.dilation} if isinstance(row, Window) else {}
+    return Channelwise(combination, channels, epilogue, deep=operation.ndim == 3, rows=rows, **regular)
 
 
 def _overlapping(operation: Any, combination: Combination) -> int:
@@ -325,10 +329,57 @@ class ChannelwiseRunner:
         width = width or schedule.vectors * schedule.lanes
         sides = zip((_KEEP, *operation.windows)[-2:], (1, *size)[-2:], strict=True)
         inner = [inner_outputs(window, n) for window, n in sides]
-        self.launch = _launch(family, kernel, schedule, x, axes, inner, start, width)
+        self.launch = self._launch(family, kernel, schedule, x, inner, start, width)
         self.line = padded_row(row, size[-1])
         self.tables = (*(address(axis.table) for axis in axes), address(self.line))
         self.detail = f"{family.name}, tile of {schedule.pixels} pixels × {schedule.vectors} vectors"
+
+    def _launch(
+        self,
+        family: Family,
+        kernel: Channelwise,
+        schedule: ChannelwiseSchedule,
+        x: Tensor,
+        inner: Sequence[tuple[int, int]],
+        start: int,
+        width: int,
+    ) -> Launch:
+        depth, height, column = self.axes
+        rows = x.shape[0] * depth.outputs * height.outputs
+        rows_in_task, channels = self._task(kernel, schedule, rows, width)
+        row_tasks, channel_tasks = -(-rows // rows_in_task), -(-kernel.channels // channels)
+        return Launch(
+            family,
+            kernel,
+            schedule,
+            row_tasks * channel_tasks,
+            x_image=x[0].numel(),
+            rows=rows,
+            depths=depth.outputs,
+            heights=height.outputs,
+            columns=column.outputs,
+            depth_taps=depth.taps,
+            height_taps=height.taps,
+            column_taps=column.taps,
+            start=start,
+            inner_first=inner[-1][0],
+            inner_last=inner[-1][1],
+            rows_in_task=rows_in_task,
+            channel_tasks=channel_tasks,
+            channels_in_task=channels,
+            inner_top=inner[0][0],
+            inner_bottom=inner[0][1],
+        )
+
+    def _task(self, kernel: Channelwise, schedule: ChannelwiseSchedule, rows: int, width: int) -> tuple[int, int]:
+        """Of how many of the rows, and of how many channels, a task computes the outputs."""
+        columns, channels = self.axes[-1].outputs, kernel.channels
+        taps = math.prod(axis.taps for axis in self.axes)
+        rows_in_task = max(_TASK // (taps * columns * channels), 1)
+        rows_in_task = min(-(-rows_in_task // schedule.rows) * schedule.rows, rows)  # whole tiles
+        if -(-rows // rows_in_task) < _FEW_TASKS and taps * rows_in_task * columns * channels > _TASK:  # long tasks
+            channels = min(max(_TASK // (taps * rows_in_task * columns) // width, 1) * width, channels)
+        return rows_in_task, channels
 
     def __call__(
         self,
@@ -384,47 +435,3 @@ def _axes(operation: Any, combination: Combination, size: tuple[int, ...]) -> li
         taps = [window.sources(n).shape[1] for window, n in zip(windows, sizes, strict=True)]
         taps_behind = [taps[1] * taps[2], taps[2], 1]
     return [_axis(*arguments) for arguments in zip(windows, sizes, behind, taps_behind, counts, strict=True)]
-
-
-def _launch(
-    family: Family,
-    kernel: Channelwise,
-    schedule: ChannelwiseSchedule,
-    x: Tensor,
-    axes: list[_Axis],
-    inner: Sequence[tuple[int, int]],
-    start: int,
-    width: int,
-) -> Launch:
-    depth, height, column = axes
-    rows = x.shape[0] * depth.outputs * height.outputs
-    taps = math.prod(axis.taps for axis in axes)
-    rows_in_task = max(_TASK // (taps * column.outputs * kernel.channels), 1)
-    rows_in_task = min(-(-rows_in_task // schedule.rows) * schedule.rows, rows)  # whole tiles
-    row_tasks = -(-rows // rows_in_task)
-    columns, channels = column.outputs, kernel.channels
-    if row_tasks < _FEW_TASKS and taps * rows_in_task * columns * channels > _TASK:  # long tasks
-        channels = min(max(_TASK // (taps * rows_in_task * columns) // width, 1) * width, channels)
-    channel_tasks = -(-kernel.channels // channels)
-    return Launch(
-        family,
-        kernel,
-        schedule,
-        row_tasks * channel_tasks,
-        x_image=x[0].numel(),
-        rows=rows,
-        depths=depth.outputs,
-        heights=height.outputs,
-        columns=columns,
-        depth_taps=depth.taps,
-        height_taps=height.taps,
-        column_taps=column.taps,
-        start=start,
-        inner_first=inner[-1][0],
-        inner_last=inner[-1][1],
-        rows_in_task=rows_in_task,
-        channel_tasks=channel_tasks,
-        channels_in_task=channels,
-        inner_top=inner[0][0],
-        inner_bottom=inner[0][1],
-    )

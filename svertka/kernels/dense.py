@@ -190,8 +190,7 @@ class DenseKernel:
         row = e.mul(e.add(self.group_block, block), self.a.taps)
 
         def tap(index: Value, *acc: Value) -> list[Value]:
-            table = e.at(self.a.offsets, e.add(e.mul(index, self.a.stored_pixels), pixel), I32)
-            sources = self._sources(table)
+            sources = self._sources(index, pixel)
             weights = e.at(self.a.w, e.mul(e.mul(e.add(row, index), self.spec.inputs), self.width))
 
             def channel(c: Value, *acc: Value) -> list[Value]:
@@ -216,9 +215,11 @@ class DenseKernel:
 
         return e.loop(taps[0], taps[1], tap, acc)
 
-    def _sources(self, table: Value) -> list[Value]:
-        """The addresses from which the tile's pixels read, by this tap's line of the table of offsets."""
-        return [self._source(self.e.load(table, p, I32)) for p in range(self.schedule.pixels)]
+    def _sources(self, tap: Value, pixel: Value) -> list[Value]:
+        """The addresses from which the tile's pixels read, by the tap's line of the table of offsets."""
+        e = self.e
+        table = e.at(self.a.offsets, e.add(e.mul(tap, self.a.stored_pixels), pixel), I32)
+        return [self._source(e.load(table, p, I32)) for p in range(self.schedule.pixels)]
 
     def _source(self, offset: Value) -> Value:
         e = self.e

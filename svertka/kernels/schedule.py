@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from svertka.kernels.channelwise import choose_channelwise
 from svertka.kernels.dense import Dense, DenseSchedule
 from svertka.kernels.few import Few, FewSchedule
+from svertka.kernels.separable import Separable, SeparableSchedule
 from svertka.kernels.target import Target
 from svertka.kernels.weight_gradient import WeightGradient, WeightGradientSchedule
 
@@ -18,6 +20,8 @@ _BLOCK = 1500.0  # half cycles until a block's weights arrive
 _FAR = 1.1  # so much longer a tile takes whose weights come from the L2
 _TASKS = 8  # so many at least of an image, if there are as many tiles: for several cores, about equal parts
 _FEWEST_TILES = 2  # whose weights a task reads
+_WEIGHTS = 1100  # of a 1×1 convolution, for each place of a task: they come from the L2 for each task
+_ROW_TASKS = 14  # into which images are cut, if they have as many rows
 _LINES = 384  # pixels of a task of lines, whose sums stay in the cache
 _IN_FLIGHT = 8  # multiply-adds that must not wait for each other: 2 units, 4 cycles
 
@@ -61,6 +65,30 @@ def candidates_few(spec: Few, target: Target, taps: int, places: int) -> list[Fe
 
     best = sorted(tiles, key=cost)[:_TILES_MEASURED] or [(spec.pooled, 1)]
     return [FewSchedule(count, vectors, max(_LINES // count, 1)) for count, vectors in best]
+
+
+def choose_separable(spec: Separable, target: Target, rows: int, columns: int) -> SeparableSchedule | str:
+    """The schedule of a depthwise and a 1×1 convolution as one, or why they are better apart.
+
+    Args:
+        rows, columns: of the output, rows through all images.
+    """
+    depthwise = choose_channelwise(spec, target, columns)
+    product = choose_dense(spec.product, target, 1, rows * columns)
+    product = replace(product, block_inputs=0, block_taps=0)
+    schedule = SeparableSchedule(**vars(depthwise), product=product)
+    places = rows_of_task(schedule, rows, columns * spec.channels) * columns
+    if places * spec.channels > schedule.room:
+        return "what is between them doesn't stay in the cache"
+    if spec.channels * spec.product.outputs > _WEIGHTS * places:
+        return "the second one's weights would be read too often"
+    return schedule
+
+
+def rows_of_task(schedule: SeparableSchedule, rows: int, numbers: int) -> int:
+    """How many rows, of so many numbers each, a task takes: whole tiles, and few enough for several cores."""
+    most = min(schedule.room // numbers, rows // _ROW_TASKS) // schedule.rows * schedule.rows
+    return min(max(most, schedule.rows), rows)
 
 
 def choose_weight_gradient(spec: WeightGradient, target: Target, taps: int) -> WeightGradientSchedule:

@@ -41,6 +41,34 @@ def test_fusions_are_told():
     assert "4 kernels in 1 calls, 0 operations of torch" in str(found)
 
 
+def test_a_depthwise_and_a_pointwise_convolution_are_one_or_two():
+    def layer(inputs, outputs, **more):
+        return [nn.Conv2d(inputs, outputs, **more), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    depthwise = {"kernel_size": 3, "padding": 1, "bias": False}
+    for axes in (1, 2):
+        pairs = [*layer(8, 8, groups=8, **depthwise), *layer(8, 24, kernel_size=1)]
+        if axes == 1:
+            pairs = [nn.Conv1d(8, 8, 3, padding=1, groups=8), nn.ReLU(), nn.Conv1d(8, 24, 1), nn.ReLU()]
+        model, x = nn.Sequential(*pairs).eval(), torch.randn(2, 8, *(20,) * axes)
+        compiled = svertka.compile(model, x)
+        (found,) = svertka.report(compiled)
+        (node,) = (node for node in found.nodes if node.fused)
+        whole = ("convolution", "batch_norm", "relu") if axes == 2 else ("convolution", "relu")
+        assert node.fused == 2 * whole
+        assert node.detail.startswith("separable")
+        assert node.macs == 2 * 20**axes * (8 * 3**axes + 8 * 24)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    many = nn.Sequential(*layer(256, 256, groups=256, **depthwise), *layer(256, 512, kernel_size=1)).eval()
+    x = torch.randn(1, 256, 7, 7)
+    compiled = svertka.compile(many, x)
+    (found,) = svertka.report(compiled)
+    assert [node.fused for node in found.nodes if node.fused] == 2 * [("convolution", "batch_norm", "relu")]
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), many(x), rtol=1e-4, atol=1e-5)
+
+
 def test_fallbacks_have_reasons():
     model, x = made("unknown")
     (found,) = svertka.report(svertka.compile(model, x))

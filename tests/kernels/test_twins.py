@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from svertka.engine.launch import kernel_text
+from svertka.kernels.combine import WeightedSum
 from svertka.kernels.dense import DENSE, Dense, DenseSchedule
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.few import FEW, Few, FewSchedule
+from svertka.kernels.separable import SEPARABLE, Separable, SeparableSchedule
 from svertka.kernels.target import TARGETS
 from svertka.spec import Activation
 
@@ -22,6 +24,12 @@ KERNELS = {
         Dense(3, 9, Epilogue(bias=True, residual=True, activation=Activation("relu"))),
         DenseSchedule(2, 1, block_inputs=2),
         "avx2",
+    ),
+    "separable": (
+        SEPARABLE,
+        Separable(WeightedSum(), 4, Epilogue(bias=True), 3, rows=3, product=Dense(4, 5, Epilogue(residual=True))),
+        SeparableSchedule(4, 1, 1, 2, product=DenseSchedule(2, 1), room=256),
+        "generic",
     ),
     "few": (FEW, Few(3, 5, 2, 2, Epilogue(bias=True), apart=True), FewSchedule(2, 1), "avx2"),
 }

@@ -23,7 +23,8 @@ from svertka.inspect.extras import need
 from svertka.inspect.recording import Layer, layers, private
 
 Map = npt.NDArray[np.float32]
-_STEPS, _AT_ONCE = 32, 64
+_STEPS = 32
+_MOST_AT_ONCE, _NUMBERS_AT_ONCE = 64, 400_000  # pictures that go through together, and numbers in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ def occlusions(
                 strides=(len(picture), step, step),
                 baselines=blank,
                 target=target,
-                perturbations_per_eval=_AT_ONCE,
+                perturbations_per_eval=_at_once(picture),
             )
         score = float(answers.given[0][0, target])  # the first that captum asks about is the picture as it is
         told.append(Attribution("occlusion", target, _flat(found[0].mean(0)), score))
@@ -132,7 +133,7 @@ def integrated_gradients(model: nn.Module, picture: Tensor, target: int, steps: 
             target=target,
             n_steps=steps,
             return_convergence_delta=True,
-            internal_batch_size=_AT_ONCE,
+            internal_batch_size=_at_once(picture),
         )
     with torch.no_grad():
         score = float(own(picture[None])[0, target])
@@ -249,6 +250,11 @@ class _Replayed:
         return self.given[self.at - 1]
 
 
+def _at_once(picture: Tensor) -> int:
+    """How many such pictures go through together: what a network keeps of large ones is bounded, gradients included."""
+    return min(max(_NUMBERS_AT_ONCE // picture.numel(), 4), _MOST_AT_ONCE)
+
+
 def _blank(picture: Tensor) -> Tensor:
     """[1, C, h, w] of the picture's ground, the median of each channel: it hides an object and adds nothing new."""
     return picture.flatten(1).median(dim=1).values[None, :, None, None].expand(1, *picture.shape)
@@ -272,10 +278,12 @@ def _last_maps(model: nn.Module, picture: Tensor) -> str:
         hook.remove()
     names = {name for name, module in model.named_modules() if module in fit}
     names -= {layer.name for layer in found if layer.number}
-    maps: list[Layer] = [layer for layer in found if layer.has_maps and layer.name in names]
+    maps: list[Layer] = [layer for layer in found if layer.has_maps and len(layer.output) == 3 and layer.name in names]
     nonlinear = [layer for layer in maps if layer.role == "nonlinearity"]
     if not maps:
-        raise GeometryError("the model has no layer with maps, which Grad-CAM needs: take another method")
+        raise GeometryError(
+            "the model has no layer with maps of rows and columns, which Grad-CAM needs: take another method"
+        )
     last = maps[-1]
     return (nonlinear[-1] if nonlinear and last.role in ("pool", "same") else last).name
 

@@ -4,6 +4,10 @@ The ascent goes in a decorrelated basis: the picture is σ(A · F⁻¹(s(f) · �
 transform, s(f) grows with the amplitude that pictures have at the frequency f, and A is a root of the covariance of
 their colours. So none of the high-frequency patterns and colours win that no picture has. Before each step the picture
 is moved, turned and scaled a little at random: what is found must excite the unit from anywhere near.
+
+In a network that has learnt little, or deep in one, that may end below what pictures of a data set do. So, for as long
+as the unit is excited less than by each of the pictures that are given to compare with, the ascent goes on: on the
+picture as it stands, then with finer patterns (s(f) grows less), then from another start.
 """
 
 from __future__ import annotations
@@ -25,9 +29,14 @@ from svertka.inspect.recording import Layer, layers, named, private, record
 if TYPE_CHECKING:
     from svertka.vision.pictures import Preprocessing
 
-_SMOOTH = 1.75  # at 1 all frequencies move alike; above it the low ones move first, and shapes win over patterns
+# Of s(f): at 1 all frequencies move alike; above it the low ones move first, and shapes win over patterns.
+_SMOOTH = (1.75, 1.0, 0.5)
+_COMPARED = 256  # pictures, that those made shall excite their units more than
 _RATE = 0.05
 _SPREAD = 1.5  # of the waves at most: more would drive all pixels to black or white
+_STARTS = 15  # of which each unit takes the one that excites it most
+_TRIES = 2  # from different starts
+_PATIENCE = 4  # steps without a rise, after which they are halved
 _NATURAL = 0.7  # correlation of the colours of a picture of which nothing is known
 
 
@@ -117,8 +126,9 @@ def synthesise(
         model: that takes pictures.
         units: which; `Unit("dense.3", 7)` in the last layer is class 7.
         preprocessing: the model's.
-        pictures: uint8 [n, channels, height, width] of the data set, from which the statistics are taken.
-        steps: of the ascent.
+        pictures: uint8 [n, channels, height, width] of the data set, in mixed order: the statistics are
+            theirs, and a unit shall be excited more than by the first 256 of them.
+        steps: of the ascent on changed pictures, and at most of each that follows.
         seed: decides the start and all changes.
         progress: goes round the layers, such as a bar.
         after_step: called after each step; it may raise to stop.
@@ -137,7 +147,7 @@ def synthesise(
     made: dict[Unit, Synthesised] = {}
     for layer in progress(list(groups)):
         ascent = _Ascent(own, layer, groups[layer], preprocessing, basis, seed)
-        made.update({result.unit: result for result in ascent.run(steps, after_step)})
+        made.update({result.unit: result for result in ascent.run(steps, pictures, after_step)})
     return tuple(made[unit] for unit in units)
 
 
@@ -152,7 +162,10 @@ def _check(unit: Unit, layer: Layer) -> None:
 
 
 class _Ascent:
-    """The pictures of several units of one layer, [units, channels, height, width], on their way up."""
+    """The pictures of several units of one layer, [units, channels, height, width], on their way up.
+
+    What holds of a unit is decided by the unit alone, whichever others are made with it.
+    """
 
     def __init__(
         self,
@@ -165,53 +178,145 @@ class _Ascent:
     ) -> None:
         self.model, self.layer, self.units, self.preprocessing = model, layer, units, preprocessing
         self.basis, self.draw = basis, torch.Generator().manual_seed(seed)
-        self.amplitude = basis.amplitude**_SMOOTH / (basis.amplitude**_SMOOTH).mean()
-        rows, columns = basis.amplitude.shape
-        # Each picture begins alike, whichever others are made with it.
-        start = torch.randn(1, preprocessing.channels, rows, columns, 2, generator=self.draw) * 0.05
-        self.theta = start.repeat(len(units), 1, 1, 1, 1).requires_grad_()
-
-    def run(self, steps: int, after_step: Callable[[], None]) -> list[Synthesised]:
-        optimiser = torch.optim.Adam([self.theta], lr=_RATE)
-        path = np.zeros((steps, len(self.units)), np.float32)
-        for step in range(steps):
-            ease = min(
-                1.0, 4 * (1 - step / steps)
-            )  # at the end the picture stands still, so that it is fitted as it is
-            maps = self._layer(self._changed(self._pictures(), ease))
-            goal = torch.stack([_excited(unit, maps[i]) for i, unit in enumerate(self.units)])
-            path[step] = [float(_peak(unit, maps[i].detach())) for i, unit in enumerate(self.units)]
-            optimiser.zero_grad()
-            (self.theta.grad,) = torch.autograd.grad(-goal.sum(), self.theta)
-            optimiser.step()
-            after_step()
+        self.amplitude = self._amplitude(_SMOOTH[0])
+        starts = self._starts()
         with torch.no_grad():
-            pictures = (self._pictures() * 255).round().to(torch.uint8)
-            maps = self._layer(self.preprocessing.normalise(pictures))
+            maps = self._layer(self._normalised(self._pictures(starts)))
+        excited = [[float(_excited(unit, one)) for one in maps] for unit in units]
+        self.ranked = [sorted(range(_STARTS), key=lambda i, own=own: -own[i]) for own in excited]  # type: ignore[misc]
+        self.starts, self.peaks = starts, [[float(_peak(unit, one)) for one in maps] for unit in units]
+        self.theta = [torch.empty_like(starts[0]).requires_grad_() for _ in units]
+        self.here = [(-math.inf, starts[0]) for _ in units]  # since the start: the largest peak and where it is
+        self.best, self.made = [-math.inf] * len(units), self._pictures(starts[[own[0] for own in self.ranked]])
+        self.path: list[list[float]] = [[] for _ in units]
+
+    def run(self, steps: int, pictures: Tensor | None, after_step: Callable[[], None]) -> list[Synthesised]:
+        """The ascent on changed pictures; where that is not enough, on the pictures as they are, ever finer ones."""
+        low, goals = list(range(len(self.units))), self._goals(pictures)
+        for start in range(_TRIES if pictures is not None else 1):
+            self._begin(low, start)
+            optimiser = self._optimiser(low)
+            for step in range(steps if low else 0):
+                share = min(1.0, 4 * (1 - step / steps))  # of the changes, which die away
+                self._step(low, optimiser, _excited, lambda x, share=share: self._changed(x, share))  # type: ignore[misc]
+                after_step()
+            for smooth in _SMOOTH if pictures is not None else _SMOOTH[:1]:
+                self._sharpen(smooth)
+                self._settle(low, steps, goals, after_step)
+                low = [i for i in low if self.best[i] < goals[i]]
+        made = (self.made * 255).round().to(torch.uint8)
+        with torch.no_grad():
+            maps = self._layer(self.preprocessing.normalise(made))
         return [
-            Synthesised(unit, pictures[i].numpy(), float(_peak(unit, maps[i])), path[:, i])
+            Synthesised(unit, made[i].numpy(), float(_peak(unit, maps[i])), np.array(self.path[i], np.float32))
             for i, unit in enumerate(self.units)
         ]
 
-    def _pictures(self) -> Tensor:
-        """0 … 1, [units, channels, height, width]."""
+    def _starts(self) -> Tensor:
+        """Random pictures from almost plain ones to rich ones, each of another brightness and colour."""
+        shape = (_STARTS, self.preprocessing.channels, *self.basis.amplitude.shape, 2)
+        number = torch.arange(_STARTS).view(-1, 1, 1, 1, 1)
+        theta = torch.randn(shape, generator=self.draw) * 0.02 * 2.0 ** (number % 5)
+        theta[:, :, :1, :1] += torch.randn((*shape[:2], 1, 1, 1), generator=self.draw) * (number > 0)
+        return theta
+
+    def _begin(self, chosen: list[int], rank: int) -> None:
+        """At the start that excites each unit most, or second most."""
+        self.amplitude = self._amplitude(_SMOOTH[0])
+        for i in chosen:
+            start = self.ranked[i][rank]
+            self.theta[i].data.copy_(self.starts[start])
+            self.here[i] = self.peaks[i][start], self.starts[start]
+
+    def _goals(self, pictures: Tensor | None) -> list[float]:
+        """By unit what it is to be excited to: a little more than by any of the pictures."""
+        if pictures is None:
+            return [math.inf] * len(self.units)
+        with torch.no_grad():
+            compared = pictures[:_COMPARED]
+            parts = [compared[i : i + 32] for i in range(0, len(compared), 32)]
+            maps = [self._layer(self.preprocessing.normalise(part)) for part in parts]
+            peaks = [[float(_peak(unit, one)) for part in maps for one in part] for unit in self.units]
+        return [max(own) + 0.05 * (max(own) - sum(own) / len(own)) for own in peaks]
+
+    def _sharpen(self, smooth: float) -> None:
+        """Another exponent of the amplitudes, the pictures as they are: the smaller it is, the sooner details come."""
+        before, self.amplitude = self.amplitude, self._amplitude(smooth)
+        as_before = (before / self.amplitude)[None, :, :, None]
+        for i, theta in enumerate(self.theta):
+            theta.data *= as_before
+            self.here[i] = self.here[i][0], self.here[i][1] * as_before
+
+    def _settle(self, chosen: list[int], steps: int, goals: list[float], after_step: Callable[[], None]) -> None:
+        """Up on the pictures as they are. A unit that rises no more goes back to its best, and on in smaller steps."""
+        optimiser, waited = self._optimiser(chosen), dict.fromkeys(chosen, 0)
+        for _ in range(steps if chosen else 0):
+            before = [self.theta[i].detach().clone() for i in chosen]
+            self._step(chosen, optimiser, _peak, lambda x: x)
+            after_step()
+            for i, theta, group in zip(chosen, before, optimiser.param_groups, strict=True):
+                now, peak = self.path[i][-1], self.here[i][0]
+                waited[i] = 0 if now > peak + 0.002 * abs(peak) else waited[i] + 1
+                if now > peak:
+                    self.here[i] = now, theta
+                if waited[i] == _PATIENCE:
+                    self.theta[i].data.copy_(self.here[i][1])
+                    optimiser.state.pop(self.theta[i])
+                    group["lr"], waited[i] = group["lr"] / 2, 0
+            rates = [group["lr"] for group in optimiser.param_groups]
+            if all(self.best[i] >= goals[i] or rate < _RATE / 8 for i, rate in zip(chosen, rates, strict=True)):
+                break
+        for i in chosen:
+            self.theta[i].data.copy_(self.here[i][1])
+
+    def _optimiser(self, chosen: list[int]) -> torch.optim.Optimizer:
+        return torch.optim.Adam([{"params": [self.theta[i]]} for i in chosen] or [torch.zeros(1)], lr=_RATE)
+
+    def _step(
+        self,
+        chosen: list[int],
+        optimiser: torch.optim.Optimizer,
+        raised: Callable[[Unit, Tensor], Tensor],
+        changed: Callable[[Tensor], Tensor],
+    ) -> None:
+        """One step up of some units; notes how far they had come."""
+        pictures = self._pictures(torch.stack([self.theta[i] for i in chosen]))
+        maps = self._layer(self._normalised(changed(pictures)))
+        goal = torch.stack([raised(self.units[i], own) for i, own in zip(chosen, maps, strict=True)]).sum()
+        thetas = [self.theta[i] for i in chosen]
+        for theta, slope in zip(thetas, torch.autograd.grad(-goal, thetas), strict=True):
+            theta.grad = slope
+        optimiser.step()
+        for i, own, picture in zip(chosen, maps.detach(), pictures.detach(), strict=True):
+            peak = float(_peak(self.units[i], own))
+            self.path[i].append(peak)
+            if raised is _peak and peak > self.best[i]:
+                self.best[i], self.made[i] = peak, picture
+
+    def _pictures(self, theta: Tensor) -> Tensor:
+        """0 … 1, [n, channels, height, width]."""
         size = self.preprocessing.size
-        spectrum = torch.view_as_complex(self.theta) * self.amplitude
+        spectrum = torch.view_as_complex(theta) * self.amplitude
         waves = 4 * torch.fft.irfft2(spectrum, s=size, norm="ortho")
         spread = waves.flatten(1).std(dim=1).clamp(min=_SPREAD)[:, None, None, None]
         return torch.einsum("ij,njhw->nihw", self.basis.colours, waves * (_SPREAD / spread)).sigmoid()
 
     def _changed(self, pictures: Tensor, share: float) -> Tensor:
-        """Moved by up to a tenth of the side, turned by 10°, scaled by a tenth, or a share of that; then normalised."""
+        """Moved by up to a tenth of the side, turned by 10°, scaled by a tenth, or a share of that."""
         count = len(pictures)
-        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
         draws = (share * (2 * torch.rand(4, 1, generator=self.draw) - 1)).expand(4, count)
         angle, scale, shift = draws[0] * math.pi / 18, 1 + draws[1] / 10, draws[2:] / 5
         cos, sin = angle.cos() * scale, angle.sin() * scale
         rows = torch.stack([cos, -sin, shift[0]], -1), torch.stack([sin, cos, shift[1]], -1)
         grid = F.affine_grid(torch.stack(rows, 1), list(pictures.shape), align_corners=False)
-        moved = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-        return (moved - mean) / std
+        return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    def _amplitude(self, smooth: float) -> Tensor:
+        return self.basis.amplitude**smooth / (self.basis.amplitude**smooth).mean()
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (self.preprocessing.mean, self.preprocessing.std))
+        return (pictures - mean) / std
 
     def _layer(self, x: Tensor) -> Tensor:
         output: Tensor = record(self.model, x, [self.layer])[self.layer]

@@ -76,11 +76,11 @@ def test_curves_and_confusion(count: int, tmp_path: Path) -> None:
 
 def test_colours_are_of_the_numbers() -> None:
     colours = signed(np.array([-2.0, -1.0, 0.0, 1.0, np.nan]), 1.0)
-    assert colours.tolist() == [[0, 114, 178], [0, 114, 178], [255, 255, 255], [213, 94, 0], [255, 255, 255]]
+    assert colours.tolist() == [[213, 94, 0], [213, 94, 0], [255, 255, 255], [0, 114, 178], [255, 255, 255]]
     assert around_grey(np.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1), 1.0).tolist() == [[[0, 128, 255]]]
     assert mosaic([np.zeros((2, 3, 3), np.uint8)] * 3, 2).shape == (5, 7, 4)
-    red = overlaid(np.zeros((1, 1, 2), np.uint8), np.array([[1.0, 0.0]]))[0]
-    assert red[0, 0] > red[0, 2] and len(set(red[1].tolist())) == 1
+    speaks = overlaid(np.zeros((1, 1, 3), np.uint8), np.array([[1.0, -1.0, 0.0]]))[0]
+    assert speaks[0, 2] > speaks[0, 0] and speaks[1, 0] > speaks[1, 2] and len(set(speaks[2].tolist())) == 1
 
 
 def test_svg_follows_the_theme_and_is_the_same_each_time() -> None:

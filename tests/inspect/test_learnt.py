@@ -122,7 +122,19 @@ def test_a_synthesised_picture_is_decided_by_the_seed_and_by_its_unit_alone() ->
     other = inspect.synthesise(trained(), units[:1], PREPROCESSING, steps=4, seed=1)
     assert all(np.array_equal(a.picture, b.picture) for a, b in zip(both, again, strict=True))
     assert not np.array_equal(other[0].picture, both[0].picture)
-    assert both[0].path.shape == (4,)
+    assert 4 < len(both[0].path) <= 8, "with nothing to compare with it goes on once"
+
+
+def test_a_network_that_has_learnt_nothing_is_excited_more_than_by_the_pictures_too() -> None:
+    model, pictures = inspect.randomised(trained(), 2), pasted(300, 5)[0]
+    units = [*(Unit("11", i) for i in range(3)), *(Unit("7", i) for i in range(0, 24, 6))]
+    made = inspect.synthesise(model, units, PREPROCESSING, pictures[:100], steps=40)
+    with torch.no_grad():
+        scores = model(PREPROCESSING.normalise(pictures))
+    for one in made[:3]:
+        assert (scores[:, one.unit.channel] < one.excitation).float().mean() > 0.99
+    alone = inspect.synthesise(model, units[1:2], PREPROCESSING, pictures[:100], steps=40)
+    assert np.array_equal(alone[0].picture, made[1].picture), "whichever others are made with it"
 
 
 def test_a_place_of_a_channel_can_be_excited_and_units_that_are_not_there_are_refused() -> None:

@@ -46,7 +46,7 @@ def attributions(
     checks: Sequence[Sanity] = (),
     title: str = "",
 ) -> Figure:
-    """The picture, and for each class (in rows) what each method (in columns) shows: orange for it, blue against it.
+    """The picture, and for each class (in rows) what each method (in columns) shows: blue for it, orange against it.
 
     Args:
         picture: uint8 [1 or 3, height, width].

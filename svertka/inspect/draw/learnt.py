@@ -67,8 +67,8 @@ def feature_maps(
 ) -> Figure:
     """A picture on its way through the network, stage by stage: the same channels before and after each step.
 
-    Left of each stage stands the picture with a frame around what the chosen place sees. White is 0, orange positive,
-    blue negative; a channel has one scale throughout its stage (before a norm, one of its own).
+    Left of each stage stands the picture with a frame around what the chosen place sees. White is 0, blue positive,
+    orange negative; a channel has one scale throughout its stage (before a norm, one of its own).
 
     Args:
         maps: of `svertka.inspect.feature_maps`.

@@ -30,6 +30,10 @@ WIDTH = 920  # of a figure, at most
 TEXT, SMALL, HEADING = 13, 11, 15
 MARGIN = 8
 LINES = ("current", "warning", "accent", "weight", "window-line", "faint")
+FOR, AGAINST = (
+    "current",
+    "warning",
+)  # what is positive, speaks for, is right; what is negative, against, wrong: as in the lab
 
 _FORMATS = (".png", ".svg", ".pdf")
 _THEMED = ("ink", "faint", "line", "input", "current", "on-current", "accent", "warning", "weight", "window-line")
@@ -165,9 +169,9 @@ def pixels_of(picture: Array) -> Array:
 
 
 def signed(values: Array, scale: float) -> Array:
-    """Numbers as colours, uint8 [..., 3]: −scale blue, 0 white, +scale orange; in between evenly."""
+    """Numbers as colours, uint8 [..., 3]: −scale orange, 0 white, +scale blue; in between evenly."""
     share = np.clip(np.nan_to_num(values) / (scale or 1.0), -1, 1)[..., None]
-    ends = np.where(share >= 0, _rgb("warning"), _rgb("current"))
+    ends = np.where(share >= 0, _rgb(FOR), _rgb(AGAINST))
     found: Array = np.rint(255 + (ends - 255) * np.abs(share)).astype(np.uint8)
     return found
 
@@ -179,12 +183,12 @@ def around_grey(values: Array, scale: float) -> Array:
 
 
 def overlaid(picture: Array, values: Array) -> Array:
-    """A pale grey picture with a map on it, uint8 [h, w, 3]: orange speaks for the class, blue against it."""
+    """A pale grey picture with a map on it, uint8 [h, w, 3]: blue speaks for the class, orange against it."""
     scale = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     grey = picture.astype(np.float64).mean(0)[..., None]
     pale = 255 - 0.3 * (255 - grey)
     share = np.minimum(np.abs(values) / scale, 1)[..., None] ** 0.8 * 0.9
-    colour = np.where(values[..., None] >= 0, _rgb("warning"), _rgb("current"))
+    colour = np.where(values[..., None] >= 0, _rgb(FOR), _rgb(AGAINST))
     found: Array = np.rint(pale * (1 - share) + colour * share).astype(np.uint8)
     return found
 

@@ -69,7 +69,7 @@ def confusion(evaluation: Evaluation) -> Figure:
                 _count(sheet, left + j * cell, top + i * cell, cell, count, count / max(sum(row), 1), i == j)
     else:
         shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-        sheet.picture(signed(np.where(np.eye(n) > 0, -shares, shares), 1.0), left, top, n * cell, n * cell)
+        sheet.picture(signed(np.where(np.eye(n) > 0, shares, -shares), 1.0), left, top, n * cell, n * cell)
     sheet.box(left, top, n * cell, n * cell, "line", thick=1)
     return sheet.figure
 

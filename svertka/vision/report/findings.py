@@ -30,10 +30,11 @@ T = TypeVar("T")
 Progress = Callable[[str, int], Callable[[Iterable[Any]], Iterable[Any]]]
 
 _SPEED = 20e9  # multiply-adds a second that the bounds below reckon with: not measured, so that reports are alike
-_EXCITING, _SHIFTED, _ASCENT = (6.0, 200, 2000), (8.0, 50, 500), (15.0, 64, 128)  # seconds, at least, at most
+_EXCITING, _SHIFTED, _ASCENT = (6.0, 200, 2000), (8.0, 50, 500), (10.0, 48, 128)  # seconds, at least, at most
 _SHIFTS = (0, 1, 2, 4, 8)
 _UNITS, _CLASSES = 6, 10
 _MISTAKES, _DECISIONS = (30.0, 2, 6), (60.0, 1, 3)  # seconds, at least, at most
+_EQUIVARIANCE = (0.25, 4, 16)  # seconds of a run, in float64 some ten times that
 _SQUARES = 200  # that occlusion covers, about
 _LARGE = 0.02  # seconds for a picture
 
@@ -177,7 +178,7 @@ def of_data(
         _mistakes(found, split, evaluation)
     _decisions(found, sample)
     _excite(found, sample, batches, progress)
-    few = torch.stack(readable[: 16 if cost < _LARGE else 4])
+    few = torch.stack(readable[: _bounded(_EQUIVARIANCE, 8 * cost)])
     shifts = tuple(s for s in (1, 2, 3, 4) if s < min(found.size[1:]))
     found.equivariance = found.attempt(
         "equivariance", lambda: inspect.equivariance(found.trained.model, found.normalised(few), shifts)
@@ -203,7 +204,7 @@ def of_pictures(found: Findings, pictures: Sequence[tuple[str, Tensor]], classes
         )
         if decision is not None:
             found.decisions.append(decision)
-    few = torch.stack([pixels for _, pixels in pictures[:8]])
+    few = torch.stack([pixels for _, pixels in pictures[: min(8, _bounded(_EQUIVARIANCE, 8 * _cost(found)))]])
     found.equivariance = found.attempt(
         "equivariance", lambda: inspect.equivariance(found.trained.model, found.normalised(few))
     )

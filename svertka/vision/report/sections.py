@@ -62,7 +62,7 @@ def mistakes(found: Findings, evaluation: Evaluation | None) -> Section | None:
         return None
     total = len(evaluation.mistakes) if evaluation else len(found.mistakes)
     first = "This is its one wrong answer." if total == 1 else f"Of {grouped(total)} mistakes it is surest of these."
-    words = " Orange speaks for the class: where it is covered, the class's probability falls. Blue speaks against it."
+    words = " Blue speaks for the class: where it is covered, the class's probability falls. Orange speaks against it."
     return Section("mistakes", "Its worst mistakes", paragraph(first + words) + figure(draw.mistakes(found.mistakes)))
 
 
@@ -71,8 +71,8 @@ def weights(found: Findings) -> Section | None:
     body = ""
     if found.templates is not None:
         words = (
-            "A linear network compares the picture with one template for each class. Orange: light pixels speak for "
-            "the class; blue: they speak against it."
+            "A linear network compares the picture with one template for each class. Blue: light pixels speak for "
+            "the class; orange: they speak against it."
         )
         body += paragraph(words) + figure(draw.templates(found.templates))
     for number, bank in enumerate(found.filters):
@@ -95,10 +95,10 @@ def _shown_filters(banks: Sequence[inspect.Filters]) -> set[int]:
 def _of_filters(bank: inspect.Filters) -> str:
     return {
         "RGB": "Grey is 0; a colour is what the filter looks for in red, green and blue.",
-        "grey": "White is 0, orange positive, blue negative: the filter looks for light under orange, dark under blue.",
-        "depthwise": "Each channel has one filter of its own. White is 0, orange positive, blue negative.",
+        "grey": "White is 0, blue positive, orange negative: the filter looks for light under blue, dark under orange.",
+        "depthwise": "Each channel has one filter of its own. White is 0, blue positive, orange negative.",
         "grouped": "Outputs in rows, inputs in columns; a dot is a connection that the groups leave out.",
-        "full": "Outputs in rows, inputs in columns. White is 0, orange positive, blue negative.",
+        "full": "Outputs in rows, inputs in columns. White is 0, blue positive, orange negative.",
     }[bank.kind]
 
 
@@ -108,7 +108,7 @@ def maps(found: Findings, stages: Sequence[int] | None = None, all_pictures: boo
     if not chosen:
         return None
     words = (
-        "The same channels before and after each step: white is 0, orange positive, blue negative. The nonlinearity "
+        "The same channels before and after each step: white is 0, blue positive, orange negative. The nonlinearity "
         "cuts off what is negative, the pool keeps the largest of each window. The frame on the picture is what the "
         "place in the middle of the maps sees."
     )
@@ -152,7 +152,7 @@ def decisions(found: Findings) -> Section | None:
     words = (
         "Three ways to ask. Occlusion covers a square and looks how the class's probability falls; integrated "
         "gradients add up the score's slope at each pixel on the way from a blank picture; Grad-CAM shows where the "
-        "last maps are that raise the score. Orange speaks for the class, blue against it."
+        "last maps are that raise the score. Blue speaks for the class, orange against it."
     )
     body = paragraph(words)
     for one in told:

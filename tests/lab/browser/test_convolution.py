@@ -17,7 +17,7 @@ Open = Callable[..., Any]
 
 
 def numbers(texts: list[str]) -> list[float]:
-    return [float(text.strip().replace("\u2212", "-")) for text in texts if text.strip()]
+    return [float(text.strip().replace("\u2212", "-").replace(",", ".")) for text in texts if text.strip()]
 
 
 def outputs(page: Any, name: str = "Output") -> list[float]:

@@ -26,7 +26,7 @@ def settled(page: Any) -> None:
 
 def outputs(page: Any, name: str) -> list[float]:
     buttons = page.get_by_role("table", name=name, exact=True).locator("button")
-    return [float(text.strip().replace("\u2212", "-")) for text in buttons.all_inner_texts()]
+    return [float(text.strip().replace("\u2212", "-").replace(",", ".")) for text in buttons.all_inner_texts()]
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])

@@ -1,5 +1,6 @@
 /** Всё, что написано на странице. Английский словарь обязан иметь те же поля. */
 import type { Problem } from "../api/schema";
+import { typeset } from "./typeset";
 
 const rules = new Intl.PluralRules("ru");
 
@@ -41,7 +42,7 @@ const problems: Record<string, (n: number[]) => string> = {
   offline: () => "Лаборатория не отвечает. Запустите её ещё раз: svertka lab.",
 };
 
-export const ru = {
+const words = {
   lab: "Лаборатория",
   title: (room: string) => `${room} — лаборатория Svertka`,
   rooms: { convolution: "Свёртка", pooling: "Пулинг", filters: "Фильтры", layers: "Отступ, цена, связи", network: "Сеть", train: "Обучение", lecture: "Лекция" },
@@ -115,7 +116,7 @@ export const ru = {
     withBias: "Смещение (bias)",
     shade: "Оттенки серого",
     asText: "Ввести числа текстом",
-    asTextNote: "Строки — через точку с запятой, каналы — через вертикальную черту.",
+    asTextNote: "Строки — через точку с запятой, каналы — через вертикальную черту, дробная часть — после точки.",
     apply: "Применить",
     picture: "Взять картинку",
     pictureNote: "Картинка уменьшится до размера входа.",
@@ -564,7 +565,7 @@ export const ru = {
     },
     average: {
       title: "Пулинг",
-      text: "Окно заменяют одним числом. Среднее по окнам 3×3 — на слайде округлено до десятых: 1.7, 1.7, 1.7.",
+      text: "Окно заменяют одним числом. Среднее по окнам 3×3 — на слайде округлено до десятых: 1,7; 1,7; 1,7.",
       errs: "",
     },
     shift: {
@@ -607,4 +608,5 @@ export const ru = {
   },
 };
 
-export type Words = typeof ru;
+export const ru = typeset(words);
+export type Words = typeof words;

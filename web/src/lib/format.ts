@@ -1,8 +1,19 @@
-/** Numbers as people write them: whole ones plain, others to three digits, a real minus. */
+/** Numbers as people write them: whole ones plain, others to three digits, a real minus, in Russian a comma. */
+import { settings } from "./settings.svelte";
+
 const MINUS = "\u2212";
 
+/** With the decimal mark of the reader's language. */
+export const marked = (text: string): string => (settings.language === "ru" ? text.replace(".", ",") : text);
+
+/** Numbers one after another: a semicolon where the comma is a decimal mark. */
+export const listed = (parts: string[]): string => parts.join(settings.language === "ru" ? "; " : ", ");
+
 export function number(value: number | null, digits = 3): string {
-  if (value === null) return "";
+  return value === null ? "" : marked(plain(value, digits));
+}
+
+function plain(value: number, digits: number): string {
   const size = Math.abs(value);
   const sign = value < 0 ? MINUS : "";
   const whole = Math.round(size);

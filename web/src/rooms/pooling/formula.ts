@@ -1,5 +1,5 @@
 /** One number of a pooling, spelled out. */
-import { factor, number } from "../../lib/format";
+import { factor, listed, number } from "../../lib/format";
 import type { Term } from "../../lib/stage";
 
 const UP = "⁰¹²³⁴⁵⁶⁷⁸⁹";
@@ -16,7 +16,7 @@ export function spelled(kind: string, { terms, weights, p, sampled, words }: Spe
   const values = terms.map((term) => term.value);
   const reading = values.filter((value) => value !== null);
   const sum = (parts: string[]) => (parts.length > 16 ? [...parts.slice(0, 12), "…"] : parts).join(" + ");
-  const list = (parts: string[]) => (parts.length > 16 ? [...parts.slice(0, 12), "…"] : parts).join(", ");
+  const list = (parts: string[]) => listed(parts.length > 16 ? [...parts.slice(0, 12), "…"] : parts);
   switch (kind) {
     case "average": {
       const share = terms.find((term) => term.factor)?.factor ?? 1;

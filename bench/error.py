@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 
 import torch
@@ -30,13 +31,13 @@ def data(kind: str, channels: int, kernel: int) -> tuple[Tensor, Tensor]:
     return x.relu() if kind == "ReLU" else x, weight
 
 
-def errors(kind: str, channels: int, kernel: int, products: int) -> dict[str, float]:
+def errors(kind: str, channels: int, kernel: int, stride: int, products: int) -> dict[str, float]:
     """The root mean square error of each algorithm, relative to the results'."""
     x, weight = data(kind, channels, kernel)
-    operation = spec.Convolution(spec.windows(2, kernel, 1, kernel // 2))
-    true = F.conv2d(x.double(), weight.double(), padding=kernel // 2)
+    operation = spec.Convolution(spec.windows(2, kernel, stride, kernel // 2))
+    true = F.conv2d(x.double(), weight.double(), stride=stride, padding=kernel // 2)
     schedules = {"direct": DIRECT}
-    for tile in tile_sizes((kernel, kernel), products):
+    for tile in tile_sizes((kernel, kernel), products, (stride, stride)):
         schedules[f"F({tile[0]}×{tile[1]})"] = WinogradSchedule(tile, 4, 2, 4, 1)
     return {
         name: float(
@@ -52,15 +53,17 @@ def main() -> None:
     """Prints a table for each kernel size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernels", type=int, nargs="+", default=[3, 5], help="kernel sizes (default: 3 5)")
+    parser.add_argument("--strides", type=int, nargs="+", default=[1, 2], choices=[1, 2], help="default: 1 2")
     parser.add_argument("--products", type=int, default=PRODUCTS["fast"], help="of a tile on an axis, at most")
     arguments = parser.parse_args()
     console = Console(highlight=False)
-    for kernel in arguments.kernels:
-        title = f"{kernel}×{kernel}: the direct sum's error relative to the result, and the others' as multiples of it"
+    for kernel, stride in itertools.product(arguments.kernels, arguments.strides):
+        name = f"{kernel}×{kernel}{'' if stride == 1 else f', stride {stride}'}"
+        title = f"{name}: the direct sum's error relative to the result, and the others' as multiples of it"
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
         for kind in ("Gaussian", "ReLU"):
             for channels in CHANNELS:
-                found = errors(kind, channels, kernel, arguments.products)
+                found = errors(kind, channels, kernel, stride, arguments.products)
                 if not table.columns:
                     for heading in ("data", "channels", *found):
                         table.add_column(heading, justify="left" if heading == "data" else "right")

@@ -1,4 +1,4 @@
-"""Convolutions with stride 1 by the Winograd family."""
+"""Convolutions with stride 1 or 2 by the Winograd family."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from svertka.kernels import winograd
 from svertka.kernels.epilogue import Epilogue
 from svertka.kernels.target import host
 from svertka.kernels.winograd import WINOGRAD, WINOGRAD_INPUT, WINOGRAD_OUTPUT, Winograd, WinogradSchedule
-from svertka.kernels.winograd_points import transforms
+from svertka.kernels.winograd_points import phases, transforms
 from svertka.kernels.winograd_schedule import Direct
 from svertka.window import OUTSIDE, Window
 
@@ -37,7 +37,7 @@ class WinogradPacking:
 
     Args:
         groups, blocks, width: `blocks` · `width` ≥ the outputs of one group.
-        tile, kernel: F(tile, kernel).
+        tile, kernel, stride: F(tile, kernel), with a stride.
     """
 
     groups: int
@@ -45,9 +45,10 @@ class WinogradPacking:
     width: int
     tile: tuple[int, int]
     kernel: tuple[int, int]
+    stride: tuple[int, int]
 
     def __call__(self, weight: Tensor) -> Tensor:
-        down, across = (_matrix(m, r) for m, r in zip(self.tile, self.kernel, strict=True))
+        down, across = (_matrix(*axis) for axis in zip(self.tile, self.kernel, self.stride, strict=True))
         outputs, inputs = weight.shape[0] // self.groups, weight.shape[1]
         both = torch.kron(down, across)  # [points, taps]
         packed = weight.new_zeros(self.groups, len(both), self.blocks, inputs, self.width)
@@ -61,22 +62,23 @@ class WinogradPacking:
 
 
 @lru_cache(maxsize=64)
-def _matrix(outputs: int, taps: int) -> Tensor:
-    return torch.tensor([[float(value) for value in row] for row in transforms(outputs, taps).G], dtype=torch.float64)
+def _matrix(outputs: int, taps: int, stride: int) -> Tensor:
+    rows = transforms(outputs, taps, stride).G
+    return torch.tensor([[float(value) for value in row] for row in rows], dtype=torch.float64)
 
 
 def axis_tiles(window: Window, n: int, outputs: int) -> tuple[Any, Any]:
     """The tiles of so many outputs on an axis of n inputs: which inputs each reads, and which outputs it gives.
 
-    With dilation d a tile has every d-th output. Both are int64, [tiles, outputs + taps − 1] and [tiles, outputs], with
-    OUTSIDE in place of what isn't there.
+    With dilation d a tile has every d-th output; with a stride its inputs come phase by phase. Both are int64,
+    [tiles, products] and [tiles, outputs], with OUTSIDE in place of what isn't there.
     """
     line, count, step = window.padded_line(n), window.output_size(n), window.dilation
-    reads, gives = [], []
+    reads, gives, of_tile = [], [], step * np.array(phases(outputs, window.size, window.stride))
     for phase in range(min(step, count)):
         for first in range(phase, count, step * outputs):
             gives.append(np.arange(first, first + step * outputs, step))
-            reads.append(np.arange(first, first + step * (outputs + window.size - 1), step))
+            reads.append(first * window.stride + of_tile)
     given, read = np.stack(gives), np.stack(reads)
     inside = read < len(line)
     return np.where(inside, line[np.where(inside, read, 0)], OUTSIDE), np.where(given < count, given, OUTSIDE)
@@ -93,7 +95,7 @@ class Runner:
     """A convolution of inputs of one shape.
 
     Args:
-        operation: its windows have stride 1; one or two of them.
+        operation: its windows have stride 1 or 2; one or two of them.
         kernel, schedule: see the family.
         x: like the input: its shape and strides.
         shape: of the output.
@@ -162,12 +164,14 @@ class Runner:
         self.packing: Any = same(
             Packing(groups, blocks, width, taps, adjoint)
             if schedule.inputs
-            else WinogradPacking(groups, blocks, width, schedule.tile, kernel.kernel)
+            else WinogradPacking(groups, blocks, width, schedule.tile, kernel.kernel, kernel.stride)
         )
         self.line: Any = same(Packing(groups, blocks, width, (), line=True))
         self.zeros = constant_line(max(kernel.inputs, 16))
         names = ("×".join(map(str, numbers[2 - operation.ndim :])) for numbers in (schedule.tile, kernel.kernel))
-        self.detail = f"winograd F({', '.join(names)}), tile of {schedule.tiles} tiles × {schedule.vectors} vectors"
+        stride = " with stride 2" if max(kernel.stride) > 1 else ""
+        tile = f"tile of {schedule.tiles} tiles × {schedule.vectors} vectors"
+        self.detail = f"winograd F({', '.join(names)}){stride}, {tile}"
 
     def __call__(
         self,
@@ -207,15 +211,20 @@ def table(places: Any, step: int) -> Tensor:
     return torch.from_numpy(np.where(places == OUTSIDE, OUTSIDE, places * step).astype(np.int32))
 
 
-def suits_windows(windows: Sequence[Window]) -> bool:
-    """Whether the family, and that of the gradient to the weight, can compute convolutions by such windows."""
+def suits_windows(windows: Sequence[Window], stride: int = 1) -> bool:
+    """Whether the family can compute convolutions by windows of such sizes and of strides up to this one.
+
+    By windows of stride 1 it computes the gradient to the input, too, and that of the gradient to the weight that one.
+    """
     sizes = {window.size for window in windows} - {1}
-    return len(windows) <= 2 and bool(sizes) and sizes <= set(_TAPS) and all(window.stride == 1 for window in windows)
+    steps = all(window.stride <= stride for window in windows)
+    return len(windows) <= 2 and bool(sizes) and sizes <= set(_TAPS) and steps
 
 
-def suits(operation: spec.ConvolutionBlock, weight: Tensor) -> bool:
+def suits(operation: spec.ConvolutionBlock, weight: Tensor, stride: int = 2) -> bool:
     """Whether the family can compute it, and is worth a thought."""
-    return suits_windows(operation.windows) and min(weight.shape[1], weight.shape[0] // operation.groups) >= FEWEST
+    fewest = min(weight.shape[1], weight.shape[0] // operation.groups)
+    return suits_windows(operation.windows, stride) and fewest >= FEWEST
 
 
 def prepare_winograd(
@@ -231,7 +240,8 @@ def prepare_winograd(
     pool = _pool(operation, inner)
     if pool is None or (operation.pool and epilogue.residual):
         return "its pooling windows don't lie side by side, or there is something to add before"
-    kernel = Winograd(weight.shape[1], weight.shape[0] // operation.groups, _kernel(operation), epilogue, pool)
+    outputs = weight.shape[0] // operation.groups
+    kernel = Winograd(weight.shape[1], outputs, _kernel(operation), epilogue, pool, _stride(operation))
     shape = (x.shape[0], weight.shape[0], *operation.output_size(x.shape[2:]))
     height, width = (1, *inner)[-2:]
     question = (kernel, host(), x.shape[0], operation.groups, height, width, precision.products(), int(changing))
@@ -267,7 +277,7 @@ def prepare_adjoint(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: 
         before, after = (window.extent - 1 - pad for pad in window.pads(n))
         windows.append(replace(window, padding=(before, after)))
     block = spec.ConvolutionBlock(tuple(windows), operation.groups)
-    if not suits(block, weight):
+    if not suits(block, weight, stride=1):
         return "the family doesn't suit"
     kernel = Winograd(weight.shape[0] // operation.groups, weight.shape[1], _kernel(block))
     height, width = (1, *x.shape[2:])[-2:]
@@ -280,4 +290,11 @@ def prepare_adjoint(operation: spec.Convolution, x: Tensor, weight: Tensor, dy: 
 
 def _kernel(operation: spec.ConvolutionBlock) -> tuple[int, int]:
     down, across = (1,) * (2 - operation.ndim) + tuple(window.size for window in operation.windows)
+    return down, across
+
+
+def _stride(operation: spec.ConvolutionBlock) -> tuple[int, int]:
+    """1 where there is one tap: what it reads is told by the tables."""
+    strides = (window.stride if window.size > 1 else 1 for window in operation.windows)
+    down, across = (1,) * (2 - operation.ndim) + tuple(strides)
     return down, across

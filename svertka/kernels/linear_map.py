@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -35,8 +36,12 @@ def linear_map(e: Emitter, matrix: Matrix, x: Sequence[Value]) -> list[Value]:
 def _twin_columns(matrix: Matrix) -> list[tuple[int, int]]:
     columns = list(zip(*matrix, strict=True))
     flipped = [tuple((-1) ** i * value for i, value in enumerate(column)) for column in columns]
-    pairs = [(j, columns.index(flip, j + 1)) for j, flip in enumerate(flipped) if flip in columns[j + 1 :]]
-    return [pair for pair in pairs if sum(value != 0 for value in columns[pair[0]]) > 1]
+    pairs: dict[int, int] = {}
+    for j, flip in enumerate(flipped):
+        if j not in pairs.values() and sum(value != 0 for value in flip) > 1:
+            others = (k for k in range(j + 1, len(columns)) if columns[k] == flip and k not in pairs.values())
+            pairs.update((j, other) for other in itertools.islice(others, 1))
+    return list(pairs.items())
 
 
 def _by_columns(e: Emitter, matrix: Matrix, x: Sequence[Value], twins: list[tuple[int, int]]) -> list[Value]:

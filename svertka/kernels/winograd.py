@@ -1,8 +1,9 @@
-"""Dense convolution with stride 1 by Winograd's minimal filtering, fused for a block of tiles.
+"""Dense convolution with stride 1 or 2 by Winograd's minimal filtering, fused for a block of tiles.
 
     y[tile, :, :, d] = epilogue(A_y · [Σ_c (B_y · X[tile, :, :, c] · B_xᵀ) ⊙ (G_y · w[:, :, c, d] · G_xᵀ)] · A_xᵀ)
 
-X is a tile's input, n_y × n_x places, n = m + r − 1 for m outputs and r taps on an axis; A, B, G see `winograd_points`.
+X is a tile's input, n_y × n_x places, n = s · (m − 1) + r for m outputs, r taps and stride s on an axis; A, B, G see
+`winograd_points`, where stride 2 is taken apart into phases: (2m + 1)² products for 3×3 taps, in place of 9m².
 For each of the n_y · n_x points the sum over channels is a matrix product [tiles × inputs] · [inputs × outputs], with
 m_y · m_x · r_y · r_x / (n_y · n_x) times fewer multiply-adds than the direct sum.
 
@@ -29,7 +30,7 @@ from svertka.kernels.family import Family
 from svertka.kernels.linear_map import linear_map
 from svertka.kernels.target import Target
 from svertka.kernels.winograd_output import OutputTile
-from svertka.kernels.winograd_points import transforms
+from svertka.kernels.winograd_points import products_of, transforms
 
 POINTERS = (
     "x", "zeros", "w", "y", "rows", "columns", "y_rows", "y_columns", "bias", "scale", "residual", "transformed",
@@ -52,6 +53,7 @@ class Winograd:
         epilogue: see there; bias and scale are padded to whole blocks.
         pool: (rows, columns) of windows side by side, of each of which only the maximum is stored (after the
             activation); tiles are whole windows.
+        stride: on the axes; 1 on those with one tap, where it shows in the tables alone.
     """
 
     inputs: int
@@ -59,6 +61,7 @@ class Winograd:
     kernel: tuple[int, int] = (3, 3)
     epilogue: Epilogue = NOTHING
     pool: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ class WinogradSchedule:
         return f"F({self.tile[0]}×{self.tile[1]}) {self.tiles}×{self.vectors}"
 
 
-def points_of(spec: Winograd, schedule: WinogradSchedule) -> tuple[int, int]:
-    """n = m + r − 1 on the axes."""
-    down, across = (m + r - 1 for m, r in zip(schedule.tile, spec.kernel, strict=True))
+def points_of(spec: Winograd, tile: tuple[int, int]) -> tuple[int, int]:
+    """n on the axes, for tiles of so many outputs."""
+    down, across = (products_of(*axis) for axis in zip(tile, spec.kernel, spec.stride, strict=True))
     return down, across
 
 
@@ -100,14 +103,14 @@ def blocks_of(spec: Winograd, schedule: WinogradSchedule, target: Target) -> int
 
 def scratch_floats(spec: Winograd, schedule: WinogradSchedule, target: Target) -> tuple[int, int]:
     """Floats of the transformed input of a set of tiles, and of its products in a task."""
-    down, across = points_of(spec, schedule)
+    down, across = points_of(spec, schedule.tile)
     line = schedule.tiles * down * across * target.lanes
     return line * -(-spec.inputs // target.lanes), line * schedule.blocks * schedule.vectors
 
 
 def weight_floats(spec: Winograd, schedule: WinogradSchedule, target: Target) -> int:
     """Floats of the weights that a task transforms at a time."""
-    down, across = points_of(spec, schedule)
+    down, across = points_of(spec, schedule.tile)
     return down * across * _pitch(schedule.inputs * schedule.vectors * target.lanes) if schedule.inputs else 0
 
 
@@ -124,9 +127,10 @@ class WinogradKernel:
         self.width = schedule.vectors * e.lanes
         self.blocks = blocks_of(spec, schedule, e.target)
         self.chunks = -(-spec.inputs // e.lanes)
-        self.down, self.across = points_of(spec, schedule)
+        self.down, self.across = points_of(spec, schedule.tile)
         self.points = self.down * self.across
-        self.vertical, self.horizontal = (transforms(m, r) for m, r in zip(schedule.tile, spec.kernel, strict=True))
+        axes = zip(schedule.tile, spec.kernel, spec.stride, strict=True)
+        self.vertical, self.horizontal = (transforms(*axis) for axis in axes)
 
     def write(self, slots: Value, task: Value, worker: Value) -> None:
         """Task (group · tile_tasks + tiles' part) · output_tasks + outputs' part: all of it in the worker's scratch."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from svertka.kernels.target import Target
 from svertka.kernels.winograd import Winograd, WinogradSchedule, blocks_of, points_of, scratch_floats
-from svertka.kernels.winograd_points import PRODUCTS
+from svertka.kernels.winograd_points import PRODUCTS, most_products, products_of
 
 _STREAM = 7.0  # bytes a cycle that a core gets from beyond its L2 while others read, too
 _OVERLAP = 0.75  # of the shorter of arithmetic and reading, where each weight is read once and for one register tile
@@ -26,9 +26,11 @@ _WEIGHT = 5.0  # cycles for a vector of weights of a point, if a task transforms
 _FAR = 4  # times the L2: transformed weights larger than that may take longer to read than to make
 _LAUNCH = 15_000.0  # cycles of all cores until a launch runs, and after it
 _DIRECT = 0.87  # of the multiply-adds that could be done, by the direct kernel
+_STRIDED_WAITS = 0.25  # of the time that weights take to read, by the direct kernel with a stride
 _IN_FLIGHT = 4.0  # cycles of a step at least: multiply-adds wait for those of the step before
 _ROOM = 1 << 24  # floats that all transformed tiles may take
 _TILES_MEASURED = 2
+_WIDEST = 11  # inputs of a tile on an axis, if there is a stride: larger ones, whose transforms spill, never won
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,24 @@ class Direct:
 Choice = WinogradSchedule | Direct
 
 
-def tile_sizes(kernel: tuple[int, int], products: int) -> list[tuple[int, int]]:
-    """The tiles with at most so many products on an axis, for which there are points.
+def tile_sizes(kernel: tuple[int, int], products: int, stride: tuple[int, int] = (1, 1)) -> list[tuple[int, int]]:
+    """The tiles with at most so many products of a phase on an axis, for which there are points.
 
     On an axis with one tap a tile has one output; with several taps it has at least 2.
     """
-    sizes = [[1] if r == 1 else [n - r + 1 for n in PRODUCTS if r < n <= products] for r in kernel]
-    if kernel[0] == kernel[1]:
+    sizes = [
+        [1] if r == 1 else [m for m in range(2, products + 1) if _has_points(m, r, s, products)]
+        for r, s in zip(kernel, stride, strict=True)
+    ]
+    if kernel[0] == kernel[1] and stride[0] == stride[1]:
         return [(m, m) for m in sizes[0]]
     return [(down, across) for down in sizes[0] for across in sizes[1]]
+
+
+def _has_points(outputs: int, taps: int, stride: int, products: int) -> bool:
+    if stride > 1 and products_of(outputs, taps, stride) > _WIDEST:
+        return False
+    return most_products(outputs, taps, stride) <= min(products, PRODUCTS[-1])
 
 
 def choose_winograd(spec: Winograd, target: Target, *sizes: int) -> Choice:
@@ -70,7 +81,7 @@ def candidates_winograd(
     """
     work = images, groups, height, width
     costs: dict[Choice, float] = {Direct(): _direct_cycles(spec, target, *work)}
-    for tile in tile_sizes(spec.kernel, products):
+    for tile in tile_sizes(spec.kernel, products, spec.stride):
         if tile[0] % spec.pool[0] or tile[1] % spec.pool[1]:
             continue
         found = {
@@ -92,7 +103,7 @@ def _schedules(
 ) -> Iterator[WinogradSchedule]:
     tiles = tiles_of(tile, images, height, width)
     fresh = [size for size in (32, 16) if spec.inputs % size == 0][:1]
-    points = math.prod(m + r - 1 for m, r in zip(tile, spec.kernel, strict=True))
+    points = math.prod(points_of(spec, tile))
     far = 4 * points * spec.inputs * spec.outputs > _FAR * target.l2
     parts_of_inputs = fresh if changing else [0, *fresh] if far else [0]
     for count, vectors in _register_tiles(spec, tiles, target):
@@ -134,7 +145,7 @@ def _step(count: int, vectors: int) -> float:
 def _cycles(
     spec: Winograd, schedule: WinogradSchedule, target: Target, images: int, groups: int, height: int, width: int
 ) -> float:
-    points = math.prod(points_of(spec, schedule))
+    points = math.prod(points_of(spec, schedule.tile))
     tiles = tiles_of(schedule.tile, images, height, width)
     sets, blocks = math.ceil(tiles / schedule.tiles), blocks_of(spec, schedule, target)
     tile_tasks, output_tasks = math.ceil(sets / schedule.sets), math.ceil(blocks / schedule.blocks)
@@ -182,4 +193,5 @@ def _direct_cycles(spec: Winograd, target: Target, images: int, groups: int, hei
     multiply = images * height * width * taps * spec.inputs * vectors / 2 / _DIRECT
     weights = 4 * taps * spec.inputs * vectors * target.lanes
     moved = weights if weights * groups > target.l2 / 2 else 0
-    return groups * (multiply + moved / _STREAM) + _LAUNCH
+    waits = moved / _STREAM * (_STRIDED_WAITS if max(spec.stride) > 1 else 1)
+    return groups * (multiply + waits) + _LAUNCH

@@ -41,7 +41,8 @@ def winograd_bound(operation, x, weight, tile):
     windows = (Window(1),) * (2 - operation.ndim) + operation.windows
     x = abs(x.reshape(*x.shape[:2], *(1,) * (2 - operation.ndim), *x.shape[2:])).astype(np.float64)
     taps = tuple(window.size for window in windows)
-    down, across = (transforms(m, r) for m, r in zip(tile, taps, strict=True))
+    strides = tuple(window.stride if window.size > 1 else 1 for window in windows)
+    down, across = (transforms(*axis) for axis in zip(tile, taps, strides, strict=True))
     (rows, y_rows), (columns, y_columns) = (
         winograd.axis_tiles(window, n, m) for window, n, m in zip(windows, x.shape[2:], tile, strict=True)
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import svertka
 from svertka import arguments, functional, reference, spec
-from svertka.engine import dense, precision, winograd
+from svertka.engine import dense, precision, winograd, winograd_gradient
 from svertka.engine.dispatch import using
 from svertka.engine.report import report
 from svertka.errors import GeometryError, SvertkaError
@@ -44,20 +44,22 @@ def check(*arguments):
     assert agrees(*compare(*arguments))
 
 
-def schedules(draw, kernel, inputs):
-    kernel = (1,) * (2 - len(kernel)) + kernel
+def schedules(draw, kernel, stride, inputs):
+    kernel, stride = ((1,) * (2 - len(kernel)) + tuple(numbers) for numbers in (kernel, stride))
+    tiles = tile_sizes(kernel, 9, stride)
     at_a_time = draw(st.sampled_from((0, 16))) if inputs % 16 == 0 else 0
-    return WinogradSchedule(draw(st.sampled_from(tile_sizes(kernel, 9))), *draw(st.sampled_from(WAYS)), at_a_time)
+    return WinogradSchedule(draw(st.sampled_from(tiles)), *draw(st.sampled_from(WAYS)), at_a_time)
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 def test_each_schedule_computes_the_reference(data):
     kernel = data.draw(st.sampled_from(KERNELS))
     size = tuple(data.draw(st.integers(1, 17)) for _ in kernel)
     padding = tuple((data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3))) for _ in kernel)
     dilation = data.draw(st.sampled_from((1, 1, 2, 3)))
-    windows = spec.windows(len(kernel), kernel, 1, padding, dilation, data.draw(st.sampled_from(MODES)))
+    stride = tuple(data.draw(st.sampled_from((1, 2))) for _ in kernel)
+    windows = spec.windows(len(kernel), kernel, stride, padding, dilation, data.draw(st.sampled_from(MODES)))
     operation = spec.Convolution(windows, data.draw(st.sampled_from((1, 2))))
     try:
         outputs = math.prod(operation.output_size(size))
@@ -67,14 +69,17 @@ def test_each_schedule_computes_the_reference(data):
     inputs, width = data.draw(st.sampled_from(((1, 1), (3, 5), (9, 17), (16, 33), (48, 20), (33, 48))))
     x = numbers(0, data.draw(st.integers(1, 2)), inputs * operation.groups, *size)
     weight = numbers(1, width * operation.groups, inputs, *kernel)
-    check(operation, x, weight, schedules(data.draw, kernel, inputs))
+    check(operation, x, weight, schedules(data.draw, kernel, stride, inputs))
 
 
 @pytest.mark.parametrize("tile", (2, 4, 6))
 @pytest.mark.parametrize("rest", (-1, 0, 1))
-def test_tiles_may_be_full_or_not(tile, rest):
-    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
-    x, weight = numbers(0, 1, 17, tile + rest, 2 * tile + rest), numbers(1, 31, 17, 3, 3)
+@pytest.mark.parametrize("stride", (1, 2))
+def test_tiles_may_be_full_or_not(tile, rest, stride):
+    operation = spec.Convolution(spec.windows(2, 3, stride, 1))
+    size = stride * (tile + rest), stride * (2 * tile + rest)
+    x, weight = numbers(0, 1, 17, *size), numbers(1, 31, 17, 3, 3)
+    assert operation.output_size(size) == (tile + rest, 2 * tile + rest)
     check(operation, x, weight, WinogradSchedule((tile, tile), 3, 2, 1, 1, rest == 0))
 
 
@@ -82,13 +87,14 @@ def test_tiles_may_be_full_or_not(tile, rest):
 @pytest.mark.parametrize("at_end", (False, True))
 @pytest.mark.parametrize("last", (False, True))
 @pytest.mark.parametrize("apart", (False, True))
-def test_no_byte_outside_is_touched(mode, at_end, last, apart):
+@pytest.mark.parametrize("stride", (1, 2))
+def test_no_byte_outside_is_touched(mode, at_end, last, apart, stride):
     memory_format = torch.channels_last if last else torch.contiguous_format
     x = guarded(numbers(0, 2, 18, 5, 7).contiguous(memory_format=memory_format), at_end=at_end)
     weight, bias = guarded(numbers(1, 19, 18, 3, 3), at_end=at_end), guarded(numbers(2, 19), at_end=at_end)
-    residual = numbers(3, 2, 19, 5, 7).contiguous(memory_format=memory_format)
+    operation = arguments.block_spec(2, (3, 3), stride, 1, 1, 1, mode, "relu", 0.0, None)
+    residual = numbers(3, 2, 19, *operation.output_size((5, 7))).contiguous(memory_format=memory_format)
     residual = guarded(residual, at_end=at_end)
-    operation = arguments.block_spec(2, (3, 3), 1, 1, 1, 1, mode, "relu", 0.0, None)
     schedule = WinogradSchedule((4, 4), 3, 1, 1, 1, apart)
     runner = dense.prepare_block(operation, x, weight, bias, None, residual, schedule=schedule)
     runner.tables = tuple(guarded(table, at_end=at_end) for table in runner.tables)
@@ -134,9 +140,10 @@ def test_the_comparison_fails_on_a_wrong_kernel():
     assert not agrees(result[:, :, ::-1], expected, bound)
 
 
-def test_the_same_bits_for_any_number_of_threads():
+@pytest.mark.parametrize("stride", (1, 2))
+def test_the_same_bits_for_any_number_of_threads(stride):
     x, weight = numbers(0, 2, 64, 19, 23), numbers(1, 64, 64, 3, 3)
-    operation = spec.ConvolutionBlock(spec.windows(2, 3, 1, 1, mode="circular"))
+    operation = spec.ConvolutionBlock(spec.windows(2, 3, stride, 1, mode="circular"))
     before = torch.get_num_threads()
     for apart in (False, True):
         runner = dense.prepare_block(operation, x, weight, schedule=WinogradSchedule((4, 4), 6, 2, 2, 1, apart))
@@ -195,24 +202,26 @@ def test_training_steps_use_it():
         torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-5 * float(torchs.abs().max()))
 
 
-def spoilt(value, tile):
+def spoilt(value, tile, stride=1):
     x, weight = numbers(0, 1, 16, 12, 12), numbers(1, 16, 16, 3, 3)
     x[0, 3, 5, 6] = value
-    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
+    operation = spec.Convolution(spec.windows(2, 3, stride, 1))
     runner = dense.prepare_convolution(operation, x, weight, None, schedule=WinogradSchedule((tile, tile), 4, 1, 1, 1))
     expected = reference.run(operation, x.numpy(), weight.numpy(), None)
     return ~np.isfinite(runner(x, weight).numpy()), ~np.isfinite(expected)
 
 
 @pytest.mark.parametrize("value", (math.nan, math.inf, -math.inf))
-def test_in_small_tiles_what_is_not_finite_stays_in_its_windows(value):
-    found, expected = spoilt(value, 2)
+@pytest.mark.parametrize("stride", (1, 2))
+def test_in_small_tiles_what_is_not_finite_stays_in_its_windows(value, stride):
+    found, expected = spoilt(value, 2, stride)
     assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("value", (math.nan, math.inf))
-def test_in_large_tiles_what_is_not_finite_spreads_over_the_tiles_that_read_it(value):
-    found, expected = spoilt(value, 4)
+@pytest.mark.parametrize("stride", (1, 2))
+def test_in_large_tiles_what_is_not_finite_spreads_over_the_tiles_that_read_it(value, stride):
+    found, expected = spoilt(value, 4, stride)
     tiles = np.zeros_like(expected)
     for i, j in np.argwhere(expected.any((0, 1))) // 4 * 4:
         tiles[:, :, i : i + 4, j : j + 4] = True
@@ -226,15 +235,17 @@ def error(operation, x, weight, schedule, expected):
 
 @pytest.mark.parametrize("relu", (False, True))
 @pytest.mark.parametrize("channels", (32, 64, 256))
-def test_strict_algorithms_err_no_more_than_the_direct_sum(relu, channels):
-    operation = spec.Convolution(spec.windows(2, 3, 1, 1))
-    x, weight = numbers(0, 1, channels, 12, 12), numbers(1, 32, channels, 3, 3)
+@pytest.mark.parametrize("kernel, stride", ((3, 1), (3, 2), (5, 2)))
+def test_strict_algorithms_err_no_more_than_the_direct_sum(relu, channels, kernel, stride):
+    operation = spec.Convolution(spec.windows(2, kernel, stride, kernel // 2))
+    x, weight = numbers(0, 1, channels, 12 * stride, 12 * stride), numbers(1, 32, channels, kernel, kernel)
+    sizes = [tile_sizes((kernel, kernel), precision.PRODUCTS[name], (stride, stride)) for name in ("strict", "fast")]
     x = x.clamp(min=0) if relu else x
     expected = reference.run(operation, x.numpy(), weight.numpy(), None)
     direct = error(operation, x, weight, dense.DIRECT, expected)
-    for tile in tile_sizes((3, 3), precision.PRODUCTS["strict"]):
+    for tile in sizes[0]:
         assert error(operation, x, weight, WinogradSchedule(tile, 4, 2, 4, 1), expected) <= direct
-    for tile in tile_sizes((3, 3), precision.PRODUCTS["fast"]):
+    for tile in sizes[1]:
         assert error(operation, x, weight, WinogradSchedule(tile, 4, 2, 4, 1), expected) <= 13 * direct
 
 
@@ -347,7 +358,7 @@ def test_changed_weights_are_seen():
 
 @pytest.mark.parametrize(
     "arguments",
-    ({"stride": 2}, {"kernel": (1, 1)}, {"kernel": (4, 4)}, {"inputs": 8}, {"outputs": 8}),
+    ({"stride": 3}, {"kernel": (1, 1)}, {"kernel": (4, 4)}, {"inputs": 8}, {"outputs": 8}),
     ids=str,
 )
 def test_what_the_family_does_not_suit(arguments):
@@ -355,6 +366,14 @@ def test_what_the_family_does_not_suit(arguments):
     operation = spec.ConvolutionBlock(spec.windows(2, kernel, arguments.get("stride", 1), 1))
     weight = torch.empty(arguments.get("outputs", 32), arguments.get("inputs", 32), *kernel)
     assert not winograd.suits(operation, weight)
+
+
+def test_gradients_of_strided_ones_are_left_to_others():
+    operation = spec.Convolution(spec.windows(2, 3, 2, 1))
+    x, weight, dy = torch.empty(2, 64, 28, 28), torch.empty(64, 64, 3, 3), torch.empty(2, 64, 14, 14)
+    assert winograd.suits(spec.ConvolutionBlock(operation.windows), weight)
+    assert winograd.prepare_adjoint(operation, x, weight, dy) == "the family doesn't suit"
+    assert winograd_gradient.prepare_weight_gradient(operation, x, weight, dy, False) == "the family doesn't suit"
 
 
 def test_the_rules_prefer_winograd_where_there_is_much_to_do_and_nothing_where_there_is_little():

@@ -1,10 +1,11 @@
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from svertka.kernels.winograd_points import PRODUCTS, Transforms, from_points, points, transforms
+from svertka.kernels.winograd_points import PRODUCTS, from_points, phases, points, products_of, transforms
 
 SIZES = [(n - r + 1, r) for n in PRODUCTS for r in (1, 2, 3, 5, 7) if n > r or n == r == 1]
 
@@ -18,8 +19,8 @@ def times(matrix, vector):
     return [sum(a * x for a, x in zip(row, vector, strict=True)) for row in matrix]
 
 
-def defined(g, d, outputs):
-    return [sum(g[k] * d[i + k] for k in range(len(g))) for i in range(outputs)]
+def defined(g, d, outputs, stride=1):
+    return [sum(g[k] * d[stride * i + k] for k in range(len(g))) for i in range(outputs)]
 
 
 def filtered(t, g, d):
@@ -31,6 +32,19 @@ def test_the_transforms_are_exact(outputs, taps):
     t = transforms(outputs, taps)
     g, d = fractions(0, taps), fractions(1, outputs + taps - 1)
     assert filtered(t, g, d) == defined(g, d, outputs)
+
+
+@pytest.mark.parametrize("outputs", range(1, 8))
+@pytest.mark.parametrize("stride, taps", ((2, 2), (2, 3), (2, 4), (2, 5), (2, 7), (3, 3), (3, 5)))
+def test_with_a_stride_too_phase_by_phase(outputs, stride, taps):
+    if outputs + -(-taps // stride) - 1 > max(PRODUCTS):
+        pytest.skip("there are no points")
+    t, count = transforms(outputs, taps, stride), products_of(outputs, taps, stride)
+    g, d = fractions(0, taps), fractions(1, count)
+    order = phases(outputs, taps, stride)
+    assert sorted(order) == list(range(count))
+    assert filtered(t, g, [d[place] for place in order]) == defined(g, d, outputs, stride)
+    assert len(t.B) == len(t.G) == len(t.A[0]) == count
 
 
 def test_any_points_do():
@@ -45,15 +59,15 @@ def test_a_wrong_transform_is_noticed():
     for name in ("A", "G", "B"):
         rows = [list(row) for row in getattr(t, name)]
         rows[1][1] += Fraction(1, 1000)
-        wrong = Transforms(**{**{other: getattr(t, other) for other in ("A", "G", "B")}, name: rows})
+        wrong = replace(t, **{name: rows})
         assert filtered(wrong, g, d) != defined(g, d, 4)
 
 
-@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("products", [3, *PRODUCTS[1:]])
 def test_points_are_different_and_the_kernels_constants_exact(products):
     found = points(products)
     assert len(set(found)) == products - 1 == len(found)
-    t = transforms(products, 1)
+    t = transforms(products - 1, 2)
     for matrix in (t.A[:7], t.B):
         for value in (value for row in matrix for value in row):
             assert products == 9 or Fraction(float(np.float32(float(value)))) == value

@@ -47,7 +47,9 @@ def derivative(operation: spec.Operation[Any], step: Step, term: Term) -> float:
                 return math.copysign(1.0, term.value) if term is largest and term.value else 0.0
             if step.result == 0 or term.value == 0:
                 return 0.0
-            return math.copysign((abs(term.value) / step.result) ** (operation.p - 1), term.value)
+            with np.errstate(all="ignore"):  # near p = 0 all of it over- and underflows
+                slope = float(np.power(abs(term.value) / step.result, operation.p - 1))
+            return math.copysign(slope, term.value)
         case spec.StochasticPool():
             total = sum(max(t.value, 0.0) for t in step.terms)
             return (2 * term.value - step.result) / total if total and term.value >= 0 else 0.0

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from svertka import spec
 from svertka.engine import tuning
 from svertka.errors import DataError
+from svertka.explain.explanation import explain
+from svertka.explain.matrix import derivative
 from svertka.jit import cache
 from svertka.vision.checkpoint import State, are_records
 from svertka.vision.results import _answers
@@ -108,3 +112,9 @@ def test_batches_of_onnx_that_cannot_be(tmp_path, batch):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(DataError, match="pictures at a time"):
         import_onnx(tmp_path / "m.onnx")
+
+
+def test_slopes_of_a_norm_whose_p_is_almost_0():
+    shown = explain(spec.LpPool(spec.windows(1, 2), 5e-324), np.array([[1.0, 2, 3, 4]]))
+    slopes = [derivative(shown.bound.operation, step, term) for step in shown.steps for term in step.terms]
+    assert len(slopes) == 6 and all(slope >= 0 for slope in slopes)

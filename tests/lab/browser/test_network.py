@@ -55,7 +55,7 @@ def test_the_answer_to_each_digit(opened: Open, trained: TrainedModel) -> None:
             shares = trained.model(sample(trained, digit)[None]).softmax(1)[0]
         for label, share in enumerate(shares.tolist()):
             shown = page.get_by_test_id(f"probability-{label}").inner_text()
-            assert number(shown.removesuffix(" %")) == pytest.approx(100 * share, abs=0.51)
+            assert number(shown.removesuffix("%")) == pytest.approx(100 * share, abs=0.51)
     assert "picture=7" in page.url
 
 

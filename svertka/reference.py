@@ -99,9 +99,10 @@ def avg_pool(
 
 
 def lp_pool(x: npt.ArrayLike, windows: Sequence[AxisWindow], p: float = 2.0) -> Array:
-    """(Σ_t |X|^p)^(1/p), or max_t |X| for p = ∞."""
+    """(Σ_t |X|^p)^(1/p), or max_t |X| for p = ∞; infinite where a power is too large for float64."""
     magnitude = abs(taps(x, windows))
-    norm = magnitude.max(-1) if p == np.inf else (magnitude**p).sum(-1) ** (1 / p)
+    with np.errstate(over="ignore"):
+        norm = magnitude.max(-1) if p == np.inf else (magnitude**p).sum(-1) ** (1 / p)
     return _shaped(norm, None, windows, x)
 
 

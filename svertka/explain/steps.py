@@ -190,7 +190,8 @@ class Steps(Sequence[Step]):
                 weights = positive / (positive.sum() or 1.0)
                 return weights, weights * positive, None
             case spec.LpPool():
-                return None, None if operation.p == math.inf else abs(values) ** operation.p, None
+                with np.errstate(over="ignore"):
+                    return None, None if operation.p == math.inf else abs(values) ** operation.p, None
             case spec.MaxPool():
                 return None, None, _first_largest(values, reads)
             case spec.KMaxPool():

@@ -114,7 +114,9 @@ def test_batches_of_onnx_that_cannot_be(tmp_path, batch):
         import_onnx(tmp_path / "m.onnx")
 
 
-def test_slopes_of_a_norm_whose_p_is_almost_0():
-    shown = explain(spec.LpPool(spec.windows(1, 2), 5e-324), np.array([[1.0, 2, 3, 4]]))
+@pytest.mark.parametrize(("p", "largest"), [(5e-324, 4.0), (2e-295, 4.0), (9e-4, 4.0), (100.0, 1e200)])
+def test_norms_that_overflow(p, largest):
+    shown = explain(spec.LpPool(spec.windows(1, 2), p), np.array([[1.0, 2, 3, largest]]))
     slopes = [derivative(shown.bound.operation, step, term) for step in shown.steps for term in step.terms]
     assert len(slopes) == 6 and all(slope >= 0 for slope in slopes)
+    assert shown.output[0, -1] == np.inf

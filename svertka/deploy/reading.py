@@ -143,7 +143,8 @@ class _Reader:
         for place, proto in enumerate(self.file.graph.node):
             try:
                 node = Node(proto, self.file)
-                self._read(node)
+                with np.errstate(all="ignore"):  # weights may be infinite, or no numbers
+                    self._read(node)
             except (UnableError, ValueError, TypeError, KeyError, IndexError, RuntimeError, OverflowError) as error:
                 if isinstance(error, DataError) and str(self.file.path) in str(error):
                     raise

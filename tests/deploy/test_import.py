@@ -180,6 +180,14 @@ def test_a_hostile_file_ends_in_a_sentence(case, tmp_path):
     assert "\n" not in str(raised.value)
 
 
+def test_weights_that_are_no_numbers_are_read_without_a_warning(tmp_path):
+    weight = np.frombuffer(b"\x01\x00\x80\x7f" * 64, np.float32).reshape(2, 32)  # signalling NaN
+    flatten = helper.make_node("Flatten", ["x"], ["f"])
+    gemm = helper.make_node("Gemm", ["f", "w"], ["y"], transB=1, alpha=2.0)
+    imported = import_onnx(graph_file(tmp_path / "n.onnx", [flatten, gemm], [("w", weight)]))
+    assert imported.network(torch.zeros(1, 2, 4, 4)).isnan().all()
+
+
 def test_numbers_in_a_file_beside_are_read(tmp_path):
     (tmp_path / "w.bin").write_bytes(np.float32([1, 2, 3, 4]).tobytes())
     file = graph_file(tmp_path / "e.onnx", ADD, [external("w.bin")], shape=("N", 2, 2))

@@ -7,13 +7,10 @@ has changed.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from operator import is_
 from threading import get_ident
 from typing import Any
@@ -23,20 +20,10 @@ from torch import Tensor
 
 from svertka.engine import packing
 from svertka.engine.launch import not_recording
+from svertka.memory import give_back
 
 _ROWS = 32  # of a weight that are computed in double at once
 _LARGE = 1 << 20  # bytes of a packed weight, what was computed on the way to which takes room that is worth giving back
-
-
-@cache
-def _trimming() -> Callable[[int], int]:
-    """The C library's `malloc_trim`, if it has one."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0) if sys.platform == "linux" else lambda _: 0
-
-
-def _trim() -> None:
-    """Gives freed memory back to the system, which the C library keeps between what lives on."""
-    _trimming()(0)
 
 
 @dataclass(frozen=True)
@@ -193,7 +180,7 @@ class Weights:
             if key not in self._ready:
                 self._ready[key] = self._computed(held, pack, tensors)
                 if self._ready[key].nbytes >= _LARGE:
-                    _trim()
+                    give_back()
                 constants = (one for one in sources(held) if isinstance(one, Constant))
                 self._constants.update((one, _version(one.tensor)) for one in constants)
             return self._ready[key]

@@ -72,6 +72,13 @@ def lifted_windows(windows: Sequence[Any]) -> tuple[Any, ...]:
     return (_ONE, *windows) if len(windows) == 1 else tuple(windows)
 
 
+def float32(x: Tensor) -> Tensor:
+    """The tensor itself, if kernels compute it; else NotRecordable."""
+    if x.dtype is not torch.float32:
+        raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
+    return x
+
+
 def runner(low: Lowering, prepare: Callable[..., Any], operation: Any, *tensors: Tensor | None, **options: Any) -> Any:
     """The runner for an operation on tensors, kept alive by the plan.
 
@@ -79,8 +86,8 @@ def runner(low: Lowering, prepare: Callable[..., Any], operation: Any, *tensors:
         NotRecordable: if there is none.
     """
     for tensor in tensors:
-        if tensor is not None and tensor.dtype is not torch.float32:
-            raise NotRecordable(f"{str(tensor.dtype).removeprefix('torch.')} is computed by torch")
+        if tensor is not None:
+            float32(tensor)
     layouts = tuple(None if t is None else (tuple(t.shape), t.stride()) for t in tensors)
     found = _prepared(prepare, operation, layouts, tuple(options.items()), products())
     if isinstance(found, str):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from svertka.compiler.blocks import FxNode, only_user
 from svertka.compiler.formulas import Expression, is_formula, record_formula
+from svertka.compiler.layers import float32
 from svertka.compiler.recorder import NotRecordable
 from svertka.engine.layer_norm import prepare_layer_norm, prepare_layer_norm_gradient
 from svertka.engine.moments import prepare_moments
@@ -57,7 +58,7 @@ def forward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
 def of_layer(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
     """A layer norm: (y, mean, 1 / √(variance + ε)), the latter if somebody asks for them."""
     x, shape, gamma, beta, eps = node.args
-    x = _float32(low.tensor(x)).contiguous()
+    x = float32(low.tensor(x)).contiguous()
     lines = [_line_of(low, part) for part in (gamma, beta)]
     there = [line is not None for line in lines]
     wanted = any(user.args[1] and user.users for user in node.users)
@@ -72,7 +73,7 @@ def of_layer(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
 def of_layer_backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
     """The gradients to (x, γ, β) of a layer norm."""
     dy, x, shape, mean, inverse, gamma, beta, wanted = node.args
-    x, dy = (_float32(low.tensor(part)).contiguous() for part in (x, dy))
+    x, dy = (float32(low.tensor(part)).contiguous() for part in (x, dy))
     mean, inverse, line = low.tensor(mean), low.tensor(inverse), _line_of(low, gamma)
     lines = (gamma is not None and wanted[1]) or (beta is not None and wanted[2])
     runner = low.prepared(
@@ -83,12 +84,6 @@ def of_layer_backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
         None if part is None or not want else part for part, want in zip((d_gamma, d_beta), wanted[1:], strict=True)
     ]
     return (dx, *(None if part is None else part.view(tuple(shape)) for part in kept)), runner.detail, 0
-
-
-def _float32(x: Tensor) -> Tensor:
-    if x.dtype is not torch.float32:
-        raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
-    return x
 
 
 def _line_of(low: Lowering, node: FxNode) -> Tensor | None:
@@ -124,7 +119,7 @@ def backward(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
 
 
 def _laid(low: Lowering, node: FxNode) -> Tensor:
-    x = _float32(low.tensor(node))
+    x = float32(low.tensor(node))
     return x.contiguous() if x.ndim == 2 else low.with_neighbours(x)
 
 

@@ -103,7 +103,7 @@ class Plan:
             if not self.items or isinstance(self.items[-1], Call):
                 self.items.append(_Segment(count, 0, 1))
                 self.ends.append(at)
-            self.ends[-1] = at
+            self.ends[-1] = at  # for now: the segment may go on
             segment = self.items[-1]
             assert isinstance(segment, _Segment)
             segment.count, segment.widest = segment.count + 1, max(segment.widest, item.launch.tasks)

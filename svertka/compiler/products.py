@@ -16,7 +16,7 @@ from torch import Tensor
 
 from svertka import spec
 from svertka.compiler.blocks import FxNode, is_node
-from svertka.compiler.layers import runner
+from svertka.compiler.layers import float32, runner
 from svertka.compiler.recorder import NotRecordable
 from svertka.engine import dense, dense_gradients, pools
 
@@ -97,9 +97,7 @@ def total(low: Lowering, node: FxNode) -> tuple[Any, str, int]:
     kept = [axis for axis in range(x.ndim) if axis not in axes]
     if node.kwargs or len(kept) != 1 or not axes:
         raise NotRecordable("only sums over all axes but one are kernels")
-    if x.dtype is not torch.float32:
-        raise NotRecordable(f"{str(x.dtype).removeprefix('torch.')} is computed by torch")
-    x = _as_places(x.movedim(kept[0], -1).contiguous().reshape(-1, x.shape[kept[0]]))
+    x = _as_places(float32(x).movedim(kept[0], -1).contiguous().reshape(-1, x.shape[kept[0]]))
     whole = spec.AveragePool(spec.segments(2, 1), divisor=1.0)
     run = runner(low, pools.prepare_pool, whole, x)
     return run(x).reshape(shape), f"sum, {run.detail}", 0

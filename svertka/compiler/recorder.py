@@ -207,6 +207,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if len(shape) < 2:
             tensor = self.weights.ready(held, None, self.tensors)
+            self.kept.append(tensor)
         else:
             with _disable_current_modes():
                 tensor = empty(shape, last)
@@ -215,8 +216,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if buffer is not None and as_is:
                 buffer.held = held
         self._held[id(tensor)] = tensor, held
-        if len(shape) < 2:
-            self.kept.append(tensor)
         return tensor
 
     def copy(self, x: Tensor, y: Tensor) -> Tensor:

@@ -42,6 +42,28 @@ class LayerNormGradient:
     x: bool = True
 
 
+class _Rows:
+    """A task's rows, and how one goes along their columns; `count` is how many these are, as a float."""
+
+    def __init__(self, e: Emitter, a: Any, task: Value) -> None:
+        self.e, self.all = e, a.columns
+        self.first = e.mul(task, a.rows_in_task)
+        self.last = e.min(e.add(self.first, a.rows_in_task), a.rows)
+        self.whole = e.sub(a.columns, e.b.and_(a.columns, e.i64(e.lanes - 1)))
+        self.count = e.b.sitofp(a.columns, F32)
+
+    def each(self, row: Callable[[Value], None]) -> None:
+        """Does row(number) for each."""
+        self.e.loop(self.first, self.last, row)
+
+    def columns(self, body: Callable[..., Sequence[Value]], vectors: Sequence[Value] = ()) -> list[Value]:
+        """Carries `vectors` through body(column, read, write, *vectors), and what their lanes add up to further."""
+        e = self.e
+        sums = e.loop(0, self.whole, lambda at, *a: body(at, e.load_vector, e.store_vector, *a), vectors, step=e.lanes)
+        ends = [e.across(value, e.b.fadd) for value in sums]
+        return e.loop(self.whole, self.all, lambda at, *a: body(at, e.load, e.store, *a), ends)
+
+
 def _like(e: Emitter, value: Value, number: Value) -> Value:
     """The number, in all lanes if the value is a vector."""
     return number if value.type == F32 else e.splat(number)
@@ -50,46 +72,41 @@ def _like(e: Emitter, value: Value, number: Value) -> Value:
 def _write(spec: LayerNorm, _: Any, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
     """Task rows."""
     a = Arguments(e, slots, POINTERS, NUMBERS)
-    first = e.mul(task, a.rows_in_task)
-    last = e.min(e.add(first, a.rows_in_task), a.rows)
-    whole = e.sub(a.columns, e.b.and_(a.columns, e.i64(e.lanes - 1)))
-    count = e.b.sitofp(a.columns, F32)
+    rows, like = _Rows(e, a, task), partial(_like, e)
 
     def row(index: Value) -> None:
         start = e.mul(index, a.columns)
         x, y = e.at(a.x, start), e.at(a.y, start)
 
         def over(term: Callable[[Value, Value], Value]) -> Value:
-            """The sum of term(number, sum so far), in vectors as far as they go."""
-            (sums,) = e.loop(0, whole, lambda at, acc: [term(e.load_vector(x, at), acc)], [e.splat(0.0)], step=e.lanes)
-            (total,) = e.loop(whole, a.columns, lambda at, acc: [term(e.load(x, at), acc)], [e.across(sums, e.b.fadd)])
+            """The sum of term(number, sum so far)."""
+            (total,) = rows.columns(lambda at, read, _, acc: [term(read(x, at), acc)], [e.splat(0.0)])
             return total
 
-        like = partial(_like, e)
-        mean = e.b.fdiv(over(lambda value, acc: e.b.fadd(acc, value)), count)
+        mean = e.b.fdiv(over(lambda value, acc: e.b.fadd(acc, value)), rows.count)
 
         def squared(value: Value, acc: Value) -> Value:
             off = e.b.fsub(value, like(value, mean))
             return e.fma(off, off, acc)
 
-        variance = e.b.fdiv(over(squared), count)
+        variance = e.b.fdiv(over(squared), rows.count)
         inverse = e.b.fdiv(e.f32(1.0), e.call("llvm.sqrt", e.b.fadd(variance, e.f32(spec.eps))))
 
         if spec.statistics:
             e.store(mean, a.mean, index)
             e.store(inverse, a.inverse, index)
 
-        def store(at: Value, read: Callable[..., Value], write: Callable[..., None]) -> None:
+        def store(at: Value, read: Callable[..., Value], write: Callable[..., None]) -> Sequence[Value]:
             value = read(x, at)
             value = e.b.fmul(e.b.fsub(value, like(value, mean)), like(value, inverse))
             value = e.b.fmul(value, read(a.gamma, at)) if spec.scale else value
             value = e.b.fadd(value, read(a.beta, at)) if spec.shift else value
             write(value, y, at)
+            return ()
 
-        e.loop(0, whole, lambda at: store(at, e.load_vector, e.store_vector), step=e.lanes)
-        e.loop(whole, a.columns, lambda at: store(at, e.load, e.store))
+        rows.columns(store)
 
-    e.loop(first, last, row)
+    rows.each(row)
 
 
 LAYER_NORM = Family("layer norm", POINTERS, NUMBERS, _write)
@@ -98,19 +115,9 @@ LAYER_NORM = Family("layer norm", POINTERS, NUMBERS, _write)
 def _write_gradient(spec: LayerNormGradient, _: Any, e: Emitter, slots: Value, task: Value, _worker: Value) -> None:
     """Task rows."""
     a = Arguments(e, slots, GRADIENT_POINTERS, NUMBERS)
-    first = e.mul(task, a.rows_in_task)
-    last = e.min(e.add(first, a.rows_in_task), a.rows)
-    whole = e.sub(a.columns, e.b.and_(a.columns, e.i64(e.lanes - 1)))
-    count = e.b.sitofp(a.columns, F32)
+    rows, like = _Rows(e, a, task), partial(_like, e)
     d_beta = e.at(a.sums, e.mul(e.mul(task, 2), a.columns))
     d_gamma = e.at(d_beta, a.columns)
-    like = partial(_like, e)
-
-    def columns(body: Callable[..., Sequence[Value]], vectors: Sequence[Value] = ()) -> list[Value]:
-        """Carries `vectors` through body(column, read, write, *vectors), and what their lanes add up to further."""
-        sums = e.loop(0, whole, lambda at, *acc: body(at, e.load_vector, e.store_vector, *acc), vectors, step=e.lanes)
-        ends = [e.across(value, e.b.fadd) for value in sums]
-        return e.loop(whole, a.columns, lambda at, *acc: body(at, e.load, e.store, *acc), ends)
 
     def nothing(at: Value, _: Any, write: Callable[..., None]) -> Sequence[Value]:
         zero = e.splat(0.0) if write == e.store_vector else e.f32(0.0)
@@ -137,10 +144,10 @@ def _write_gradient(spec: LayerNormGradient, _: Any, e: Emitter, slots: Value, t
                 write(e.fma(d, z, read(d_gamma, at)), d_gamma, at)
             return [e.b.fadd(acc[0], g), e.fma(g, z, acc[1])] if spec.x else ()
 
-        sums = columns(products, [e.splat(0.0)] * 2 if spec.x else ())
+        sums = rows.columns(products, [e.splat(0.0)] * 2 if spec.x else ())
         if not spec.x:
             return
-        one, two = (e.b.fdiv(value, count) for value in sums)
+        one, two = (e.b.fdiv(value, rows.count) for value in sums)
 
         def store(at: Value, read: Any, write: Any) -> Sequence[Value]:
             _, g, z = numbers(at, read)
@@ -148,11 +155,11 @@ def _write_gradient(spec: LayerNormGradient, _: Any, e: Emitter, slots: Value, t
             write(e.b.fmul(off, like(g, inverse)), dx, at)
             return ()
 
-        columns(store)
+        rows.columns(store)
 
     if spec.lines:
-        columns(nothing)
-    e.loop(first, last, row)
+        rows.columns(nothing)
+    rows.each(row)
 
 
 LAYER_NORM_GRADIENT = Family("layer norm gradient", GRADIENT_POINTERS, NUMBERS, _write_gradient)

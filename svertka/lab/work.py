@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import functools
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+
+from svertka.memory import give_back
 
 Result = TypeVar("Result")
 Check = Callable[[], None]
@@ -51,7 +51,7 @@ class Workers:
                 return function(check)
             finally:
                 if time.monotonic() - start > _LONG:
-                    _give_back()
+                    give_back()
 
         loop = asyncio.get_running_loop()
         working = loop.run_in_executor(self._pool, work)
@@ -69,22 +69,6 @@ class Workers:
     def close(self) -> None:
         """Waits for nothing that has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _give_back() -> None:
-    """Memory that was freed goes back to the system: glibc keeps it else, for each thread a heap of its own."""
-    if (trim := _trim()) is not None:
-        trim(0)
-
-
-@functools.cache
-def _trim() -> Callable[[int], int] | None:
-    """glibc's malloc_trim, where there is one."""
-    try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return None
-    return trim
 
 
 async def _until_gone(request: Request) -> None:

@@ -30,10 +30,8 @@ WIDTH = 920  # of a figure, at most
 TEXT, SMALL, HEADING = 13, 11, 15
 MARGIN = 8
 LINES = ("current", "warning", "accent", "weight", "window-line", "faint")
-FOR, AGAINST = (
-    "current",
-    "warning",
-)  # what is positive, speaks for, is right; what is negative, against, wrong: as in the lab
+# What is positive, speaks for, is right; what is negative, speaks against, is wrong: as in the lab.
+FOR, AGAINST = "current", "warning"
 
 _FORMATS = (".png", ".svg", ".pdf")
 _THEMED = ("ink", "faint", "line", "input", "current", "on-current", "accent", "warning", "weight", "window-line")

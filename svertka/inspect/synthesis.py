@@ -7,7 +7,7 @@ is moved, turned and scaled a little at random: what is found must excite the un
 
 In a network that has learnt little, or deep in one, that may end below what pictures of a data set do. So, for as long
 as the unit is excited less than by each of the pictures that are given to compare with, the ascent goes on: on the
-picture as it stands, then with finer patterns (s(f) grows less), then from another start.
+picture as it stands, then with finer patterns (s(f) grows less), then from another start, fine at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _SMOOTH = (1.75, 1.0, 0.5)
 _COMPARED = 256  # pictures, that those made shall excite their units more than
 _RATE = 0.05
-_SPREAD = 1.5  # of the waves at most: more would drive all pixels to black or white
+_SPREAD = 1.5  # of the waves at most: more would drive all pixels to black or white,
+_BRIGHT = 4.0  # and so would a mean beyond this, where no pixel has a slope any more
 _STARTS = 15  # of which each unit takes the one that excites it most
 _TRIES = 2  # from different starts
 _PATIENCE = 4  # steps without a rise, after which they are halved
@@ -221,12 +222,12 @@ class _Ascent:
         return theta
 
     def _begin(self, chosen: list[int], rank: int) -> None:
-        """At the start that excites each unit most, or second most."""
-        self.amplitude = self._amplitude(_SMOOTH[0])
+        """At the start that excites each unit most; then at the next one, but finer: shapes have led nowhere."""
+        self.amplitude = self._amplitude(_SMOOTH[-1 if rank else 0])
         for i in chosen:
             start = self.ranked[i][rank]
             self.theta[i].data.copy_(self.starts[start])
-            self.here[i] = self.peaks[i][start], self.starts[start]
+            self.here[i] = -math.inf if rank else self.peaks[i][start], self.starts[start]
 
     def _goals(self, pictures: Tensor | None) -> list[float]:
         """By unit what it is to be excited to: a little more than by any of the pictures."""
@@ -298,8 +299,10 @@ class _Ascent:
         size = self.preprocessing.size
         spectrum = torch.view_as_complex(theta) * self.amplitude
         waves = 4 * torch.fft.irfft2(spectrum, s=size, norm="ortho")
-        spread = waves.flatten(1).std(dim=1).clamp(min=_SPREAD)[:, None, None, None]
-        return torch.einsum("ij,njhw->nihw", self.basis.colours, waves * (_SPREAD / spread)).sigmoid()
+        mean = waves.mean(dim=(2, 3), keepdim=True)
+        spread = (waves - mean).flatten(1).std(dim=1).clamp(min=_SPREAD)[:, None, None, None]
+        bounded = (waves - mean) * (_SPREAD / spread) + mean / (1 + mean.abs() / _BRIGHT)
+        return torch.einsum("ij,njhw->nihw", self.basis.colours, bounded).sigmoid()
 
     def _changed(self, pictures: Tensor, share: float) -> Tensor:
         """Moved by up to a tenth of the side, turned by 10°, scaled by a tenth, or a share of that."""

@@ -10,6 +10,8 @@ from torch import nn
 from svertka import inspect, models
 from svertka.errors import DataError, GeometryError
 from svertka.inspect import Unit
+from svertka.inspect.recording import layers, named, private
+from svertka.inspect.synthesis import _Ascent, usual_statistics
 
 
 def test_filters_of_pixels_depthwise_grouped_and_full() -> None:
@@ -135,6 +137,19 @@ def test_a_network_that_has_learnt_nothing_is_excited_more_than_by_the_pictures_
         assert (scores[:, one.unit.channel] < one.excitation).float().mean() > 0.99
     alone = inspect.synthesise(model, units[1:2], PREPROCESSING, pictures[:100], steps=40)
     assert np.array_equal(alone[0].picture, made[1].picture), "whichever others are made with it"
+
+
+@pytest.mark.parametrize("brightness", (1000.0, -1000.0))
+def test_a_picture_that_is_all_white_or_black_can_be_left(brightness: float) -> None:
+    model, size = private(trained()), (PREPROCESSING.channels, *PREPROCESSING.size)
+    basis = usual_statistics(size[0], PREPROCESSING.size)
+    ascent = _Ascent(model, named(layers(model, size), "11"), [Unit("11", 0)], PREPROCESSING, basis, 0)
+    theta = torch.zeros_like(ascent.theta[0])
+    theta[:, 0, 0, 0] = brightness
+    picture = ascent._pictures(theta.requires_grad_()[None])
+    assert ((picture if brightness > 0 else 1 - picture) > 0.9).all()
+    (slope,) = torch.autograd.grad(picture[0, 0, 3, 4], theta)
+    assert slope.abs().max() > 1e-4
 
 
 def test_a_place_of_a_channel_can_be_excited_and_units_that_are_not_there_are_refused() -> None:
